@@ -15,12 +15,14 @@ const PRIVATE: &str = "threads/identity/internal/v1/sealed.proto";
 
 /// Messages that hold secrets get no derived `Debug`; `src/proto.rs` writes one
 /// that tells only their name.
-const SECRET: [&str; 9] = [
+const SECRET: [&str; 11] = [
     ".threads.identity.v1.CreateAuthorizationUrlRequest.Link",
     ".threads.identity.v1.CreateAuthorizationUrlRequest.SignIn",
     ".threads.identity.v1.CreateAuthorizationUrlResponse",
     ".threads.identity.v1.CompleteAuthorizationRequest",
+    ".threads.identity.v1.CompleteAuthorizationRequest.answer",
     ".threads.identity.v1.CompleteAuthorizationRequest.Parameters",
+    ".threads.identity.v1.CompleteAuthorizationRequest.Parameters.result",
     ".threads.identity.v1.FetchAccessTokenResponse",
     ".threads.identity.internal.v1.State",
     ".threads.identity.internal.v1.ShortLivedToken",

@@ -1,0 +1,200 @@
+//! Ids. Those that we mint are UUIDs inside and opaque text outside; the
+//! caller's are opaque bytes; Threads' are decimal text, because they exceed
+//! what a double can hold.
+
+use std::fmt;
+
+use aws_lc_rs::hmac;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::clock;
+use crate::secret;
+
+/// The longest user id a caller may use, in bytes.
+pub const USER_ID_MAX: usize = 128;
+/// The longest Threads id, in digits.
+pub const THREADS_USER_ID_MAX: usize = 32;
+
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub Uuid);
+
+        impl $name {
+            /// Reads the text form; `None` for anything that we never mint.
+            #[must_use]
+            pub fn parse(text: &str) -> Option<Self> {
+                // try_parse also takes braces, URNs and bare hex: one id, one text.
+                if text.len() != 36 || text.bytes().any(|b| b.is_ascii_uppercase()) {
+                    return None;
+                }
+                Uuid::try_parse(text).ok().map(Self)
+            }
+
+            /// Reads the 16 bytes that sealed values carry.
+            #[must_use]
+            pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+                Uuid::from_slice(bytes).ok().map(Self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.hyphenated().fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.hyphenated().fmt(f)
+            }
+        }
+    };
+}
+
+uuid_id!(
+    /// A linked Threads account, derived from app and Threads id (see
+    /// [`IdKey`]): linking is one upsert on one primary key.
+    AccountId
+);
+uuid_id!(
+    /// One attempt to link or sign in.
+    AuthorizationId
+);
+
+impl AuthorizationId {
+    /// Mints one. They sort by time (UUIDv7, RFC 9562), which keeps inserts at
+    /// one end of the index.
+    #[must_use]
+    pub fn mint(now: OffsetDateTime) -> Self {
+        let milliseconds = u64::try_from(clock::unix_milliseconds(now)).unwrap_or(0);
+        Self(uuid::Builder::from_unix_timestamp_millis(milliseconds, &secret::random()).into_uuid())
+    }
+}
+
+/// Mints the id of one try at something: whoever writes back later proves by it
+/// that the try is still its own.
+#[must_use]
+pub fn mint_claim() -> Uuid {
+    uuid::Builder::from_random_bytes(secret::random()).into_uuid()
+}
+
+/// Mints the user id of somebody who signs in for the first time.
+#[must_use]
+pub fn mint_user_id() -> String {
+    uuid::Builder::from_random_bytes(secret::random()).into_uuid().to_string()
+}
+
+/// The id that Threads gives a person for one app: decimal digits, kept as text
+/// so that no digit is ever lost.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct ThreadsUserId(String);
+
+impl ThreadsUserId {
+    /// Takes 1 to 32 decimal digits.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let fits = (1..=THREADS_USER_ID_MAX).contains(&text.len());
+        (fits && text.bytes().all(|b| b.is_ascii_digit())).then(|| Self(text.to_owned()))
+    }
+
+    /// The digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ThreadsUserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // It names a person: logs carry account ids instead.
+        f.write_str("ThreadsUserId(redacted)")
+    }
+}
+
+/// The key from which account ids are derived. It never changes: with another
+/// one every account would be a stranger.
+#[derive(Clone)]
+pub struct IdKey(hmac::Key);
+
+impl IdKey {
+    /// Takes the 32 bytes of the key.
+    #[must_use]
+    pub fn new(bytes: &[u8; 32]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, bytes))
+    }
+
+    /// The id of a Threads account in an app: UUIDv8 (RFC 9562) of
+    /// HMAC-SHA-256 over app id and Threads id.
+    #[must_use]
+    pub fn account_id(&self, app_id: &str, threads_user_id: &ThreadsUserId) -> AccountId {
+        let mut context = hmac::Context::with_key(&self.0);
+        context.update(&(app_id.len() as u64).to_be_bytes());
+        context.update(app_id.as_bytes());
+        context.update(threads_user_id.as_str().as_bytes());
+        let tag = context.sign();
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&tag.as_ref()[..16]);
+        AccountId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    }
+
+    /// What is stored of the key, so that a start with another one is refused.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(hmac::sign(&self.0, b"threads-identity id key fingerprint").as_ref());
+        bytes
+    }
+}
+
+impl fmt::Debug for IdKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IdKey(redacted)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn threads(id: &str) -> ThreadsUserId {
+        ThreadsUserId::parse(id).unwrap()
+    }
+
+    #[test]
+    fn an_account_id_depends_on_key_app_and_every_digit() {
+        let key = IdKey::new(&[7; 32]);
+        let id = key.account_id("default", &threads("17841405793187219"));
+        assert_eq!(id, key.account_id("default", &threads("17841405793187219")));
+        assert_eq!(id.0.get_version_num(), 8);
+        assert_ne!(id, key.account_id("default", &threads("17841405793187220")));
+        assert_ne!(id, key.account_id("other", &threads("17841405793187219")));
+        assert_ne!(id, IdKey::new(&[8; 32]).account_id("default", &threads("17841405793187219")));
+        assert_ne!(key.account_id("a1", &threads("2")), key.account_id("a", &threads("12")));
+    }
+
+    #[test]
+    fn one_id_has_one_text() {
+        let text = "5b1c6a34-8f0e-8d52-9c1a-3f0d2b7e6a90";
+        assert_eq!(AccountId::parse(text).unwrap().to_string(), text);
+        for other in [
+            "",
+            "5B1C6A34-8F0E-8D52-9C1A-3F0D2B7E6A90",
+            "5b1c6a348f0e8d529c1a3f0d2b7e6a90",
+            "{5b1c6a34-8f0e-8d52-9c1a-3f0d2b7e6a90}",
+            "urn:uuid:5b1c6a34-8f0e-8d52-9c1a-3f0d2b7e6a90",
+        ] {
+            assert_eq!(AccountId::parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_threads_id_is_digits_alone() {
+        assert!(ThreadsUserId::parse("28753684917596557").is_some());
+        for bad in ["", "1.5", "-1", "1e3", "١٢", "12 ", &"9".repeat(33)] {
+            assert!(ThreadsUserId::parse(bad).is_none(), "{bad}");
+        }
+    }
+}
