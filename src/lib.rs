@@ -1,6 +1,12 @@
 pub mod clock;
+pub mod config;
 pub mod error;
 pub mod ids;
+pub mod metrics;
+pub mod profile;
 pub mod proto;
 pub mod sealing;
 pub mod secret;
+pub mod states;
+pub mod store;
+pub mod threads;

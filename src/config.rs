@@ -1,0 +1,363 @@
+//! The configuration: one TOML file, overlaid by the environment, read whole so
+//! that every problem is reported at once with its key.
+//!
+//! `docs/configuration.md` is the page for operators.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use url::{Host, Url};
+
+use crate::secret::{ClientSecret, DatabaseUrl};
+
+mod apps;
+mod callers;
+mod environment;
+mod section;
+
+pub(crate) use apps::endpoint;
+
+use section::{Problems, Section};
+
+/// The permission that everything at Threads needs.
+pub const BASIC_SCOPE: &str = "threads_basic";
+/// The fields of the profile that are read unless an app drops some.
+pub const PROFILE_FIELDS: [&str; 6] =
+    ["id", "username", "name", "threads_profile_picture_url", "threads_biography", "is_verified"];
+/// The longest redirect URI, in bytes: it travels inside the state.
+pub const REDIRECT_URI_MAX: usize = 256;
+/// The most scopes in one place, and the longest name of one.
+pub const SCOPES_MAX: usize = 32;
+/// The longest name of a scope, in bytes.
+pub const SCOPE_LEN_MAX: usize = 64;
+
+/// Everything that an operator decides.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `[server]`
+    pub server: Server,
+    /// `[database]`
+    pub database: Database,
+    /// `[keys]`: the keyring, as text or as a file.
+    pub keys: Option<Keys>,
+    /// `[provider]`
+    pub provider: Provider,
+    /// `[[apps]]`, at least one.
+    pub apps: Vec<AppConfig>,
+    /// `[[callers]]`. None: loopback alone is served, as caller `local`.
+    pub callers: Vec<CallerConfig>,
+}
+
+/// `[server]`: where this process listens.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// `grpc_listen`, default `127.0.0.1:50051`.
+    pub grpc_listen: SocketAddr,
+    /// `ops_listen`, default `127.0.0.1:9090`: health and metrics.
+    pub ops_listen: SocketAddr,
+    /// `reflection`, default true: whether authenticated callers may ask for
+    /// the API's descriptors.
+    pub reflection: bool,
+    /// `drain_timeout`, default 20 s: how long calls in flight may take once
+    /// the process is asked to stop.
+    pub drain_timeout: Duration,
+}
+
+/// `[database]`: where Postgres is.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// `url` or `url_file`. Only `serve` and `migrate` need it.
+    pub url: Option<DatabaseUrl>,
+    /// `pool_size`, default 8: connections for lists and rare writes. The reads
+    /// and links that travel together own seven more.
+    pub pool_size: u32,
+}
+
+/// `[keys]`: where the keyring is.
+#[derive(Clone)]
+pub enum Keys {
+    /// `file`
+    File(PathBuf),
+    /// `value`, or the variable `THREADS_IDENTITY_KEY`: the one-line form.
+    Value(zeroize::Zeroizing<String>),
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Value(_) => f.write_str("Value(redacted)"),
+        }
+    }
+}
+
+/// `[provider]`: the limits of calls to Threads.
+#[derive(Debug, Clone, Copy)]
+pub struct Provider {
+    /// `connect_timeout`, default 3 s.
+    pub connect_timeout: Duration,
+    /// `call_timeout`, default 10 s: the whole of one call.
+    pub call_timeout: Duration,
+    /// `body_max`, default 262,144: the longest answer read, in bytes.
+    pub body_max: usize,
+}
+
+impl Default for Provider {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(3),
+            call_timeout: Duration::from_secs(10),
+            body_max: 256 * 1024,
+        }
+    }
+}
+
+/// `[[apps]]`: one Threads app.
+#[derive(Debug, Clone)]
+pub struct AppConfig {
+    /// `id`: permanent; 1 to 32 of a-z, 0-9, `-` and `_`.
+    pub id: String,
+    /// `client_id`: the numeric Threads app id (not the Meta app id).
+    pub client_id: String,
+    /// `client_secret` or `client_secret_file`.
+    pub client_secret: ClientSecret,
+    /// `redirect_uris`: as registered with Meta, byte for byte. The first is
+    /// the default.
+    pub redirect_uris: Vec<String>,
+    /// `scopes`: what is asked for unless a caller says otherwise.
+    pub scopes: Vec<String>,
+    /// `authorize_url`, default `https://threads.com/oauth/authorize`.
+    pub authorize_url: Url,
+    /// `authorize_parameters`: more parameters for the authorization URL.
+    pub authorize_parameters: BTreeMap<String, String>,
+    /// `token_url`, default `{graph_url}/oauth/access_token`: the code exchange.
+    pub token_url: Url,
+    /// `graph_url`, default `https://graph.threads.com`.
+    pub graph_url: Url,
+    /// `api_version`, default `v1.0`; empty for none.
+    pub api_version: String,
+    /// `profile_fields`, default all six; `id` always stays.
+    pub profile_fields: Vec<String>,
+}
+
+/// `[[callers]]`: a backend that may call.
+#[derive(Debug, Clone)]
+pub struct CallerConfig {
+    /// `name`: 1 to 64 printable characters, for logs and the audit trail.
+    pub name: String,
+    /// `app`: the one app that it sees; may be left out when there is only one.
+    pub app: String,
+    /// `roles`: what it may do.
+    pub roles: BTreeSet<Role>,
+    /// `key_sha256`: SHA-256 of each of its keys. Two let a key be changed
+    /// without an outage.
+    pub key_sha256: Vec<[u8; 32]>,
+}
+
+/// What a caller may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Create, complete and get authorizations; unlink.
+    Link,
+    /// Take an account over from another user.
+    Transfer,
+    /// Read accounts and profiles, of one user at a time.
+    Read,
+    /// Read all accounts of the app.
+    Sync,
+    /// Fetch access tokens.
+    Token,
+    /// Erase users.
+    Erase,
+}
+
+impl Role {
+    /// All of them, by name.
+    pub const ALL: [Self; 6] =
+        [Self::Link, Self::Transfer, Self::Read, Self::Sync, Self::Token, Self::Erase];
+
+    /// The name in the configuration and in answers.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Link => "link",
+            Self::Transfer => "transfer",
+            Self::Read => "read",
+            Self::Sync => "sync",
+            Self::Token => "token",
+            Self::Erase => "erase",
+        }
+    }
+}
+
+/// What is wrong with a configuration: every problem, each with its key.
+#[derive(Debug, thiserror::Error)]
+pub struct ConfigError {
+    /// The problems, in the order of the file.
+    pub problems: Vec<String>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let n = self.problems.len();
+        write!(f, "the configuration has {n} problem{}:", if n == 1 { "" } else { "s" })?;
+        self.problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+    }
+}
+
+impl Config {
+    /// Reads a file, if one is given, and the environment over it.
+    ///
+    /// `environment` is every variable as it stands; only those that are ours
+    /// are looked at.
+    ///
+    /// # Errors
+    /// Every problem at once.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let fail = |problem: String| ConfigError { problems: vec![problem] };
+        let text = match file {
+            None => String::new(),
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|error| fail(format!("{}: cannot be read: {error}", path.display())))?,
+        };
+        let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
+        Self::parse(&text, folder, environment)
+    }
+
+    /// Reads the text of a file. Relative paths in it start at `folder`.
+    ///
+    /// # Errors
+    /// Every problem at once.
+    pub fn parse(
+        text: &str,
+        folder: &Path,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            // The error's own text quotes the line, which may hold a secret.
+            let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
+            ConfigError { problems: vec![format!("line {line}: is not TOML: {}", error.message())] }
+        })?;
+        let problems = Problems::default();
+        environment::overlay(&mut table, environment, &problems);
+        let config = Self::read(Section::root(table, folder, &problems));
+        match (config, problems.take()) {
+            (Some(config), found) if found.is_empty() => Ok(config),
+            (_, problems) => Err(ConfigError { problems }),
+        }
+    }
+
+    fn read(mut root: Section<'_>) -> Option<Self> {
+        let server = Server::read(root.section("server"));
+        let database = Database::read(root.section("database"));
+        let keys = read_keys(root.section("keys"));
+        let provider = Provider::read(root.section("provider"));
+        let sections = root.sections("apps");
+        if sections.is_empty() && !root.has_problems_in("apps") {
+            root.problem("apps", "at least one [[apps]] is needed, or the variable THREADS_CLIENT_ID");
+        }
+        let apps: Vec<Option<AppConfig>> = sections.into_iter().map(AppConfig::read).collect();
+        for (i, app) in apps.iter().enumerate() {
+            let earlier = || apps[..i].iter().flatten();
+            let Some(app) = app else { continue };
+            if earlier().any(|other| other.id == app.id) {
+                root.problem(&format!("apps.{i}.id"), "stands twice: every app has its own id");
+            }
+            if earlier().any(|other| other.client_id == app.client_id) {
+                root.problem(&format!("apps.{i}.client_id"), "stands twice: one Threads app is one app here");
+            }
+        }
+        let ids: Vec<String> = apps.iter().flatten().map(|app| app.id.clone()).collect();
+        let callers = callers::read_all(&mut root, &ids);
+        root.finish();
+        Some(Self { server, database, keys, provider, apps: apps.into_iter().collect::<Option<_>>()?, callers })
+    }
+
+    /// Whether there is nobody to tell callers apart by.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.callers.is_empty()
+    }
+}
+
+impl Server {
+    fn read(mut section: Section<'_>) -> Self {
+        let grpc_listen = section.address("grpc_listen", ([127, 0, 0, 1], 50051));
+        let ops_listen = section.address("ops_listen", ([127, 0, 0, 1], 9090));
+        let reflection = section.boolean("reflection", true);
+        let drain_timeout = section.duration("drain_timeout", Duration::from_secs(20));
+        section.later("http_listen");
+        section.later("public_url");
+        section.finish();
+        Self { grpc_listen, ops_listen, reflection, drain_timeout }
+    }
+}
+
+impl Database {
+    fn read(mut section: Section<'_>) -> Self {
+        let url = section.secret("url").map(DatabaseUrl::new);
+        if let Some(url) = &url
+            && !(url.expose().starts_with("postgres://") || url.expose().starts_with("postgresql://"))
+        {
+            section.problem("url", "must start with postgres://");
+        }
+        let pool_size = section.integer("pool_size", 8, 1..=1000);
+        section.finish();
+        Self { url, pool_size: u32::try_from(pool_size).unwrap_or(8) }
+    }
+}
+
+impl Provider {
+    fn read(mut section: Section<'_>) -> Self {
+        let default = Self::default();
+        let connect_timeout = section.duration("connect_timeout", default.connect_timeout);
+        let call_timeout = section.duration("call_timeout", default.call_timeout);
+        let body_max = section.integer("body_max", 256 * 1024, 1024..=16 * 1024 * 1024);
+        section.finish();
+        Self { connect_timeout, call_timeout, body_max: usize::try_from(body_max).unwrap_or(default.body_max) }
+    }
+}
+
+fn read_keys(mut section: Section<'_>) -> Option<Keys> {
+    let file = section.path("file");
+    let value = section.secret("value").map(zeroize::Zeroizing::new);
+    if file.is_some() && value.is_some() {
+        section.problem("file", "is set beside a key value: one of the two is the keyring");
+    }
+    section.finish();
+    file.map(Keys::File).or(value.map(Keys::Value))
+}
+
+/// Whether a scope has a name that Threads could have given it.
+#[must_use]
+pub fn is_scope(name: &str) -> bool {
+    (1..=SCOPE_LEN_MAX).contains(&name.len())
+        && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b':' | b'-'))
+}
+
+/// Joins scopes, `threads_basic` first and none twice.
+#[must_use]
+pub fn with_basic_scope(scopes: &[String]) -> Vec<String> {
+    let mut seen = HashSet::from([BASIC_SCOPE]);
+    let rest = scopes.iter().filter(|scope| seen.insert(scope.as_str())).cloned();
+    std::iter::once(BASIC_SCOPE.to_owned()).chain(rest).collect()
+}
+
+/// Whether a URL stays on this machine, where plain http is no risk.
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+use super::*;
+
+const GOOD: &str = r#"
+[[apps]]
+id = "default"
+client_id = "990602627938098"
+client_secret = "canary-secret"
+redirect_uris = ["https://id.example.com/api/auth/callback/threads"]
+
+[[callers]]
+name = "web"
+roles = ["link", "read"]
+key_sha256 = ["aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"]
+"#;
+
+fn parse(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Config::parse(text, Path::new(""), environment)
+}
+
+fn problems(text: &str, environment: &[(&str, &str)]) -> String {
+    let error = parse(text, environment).unwrap_err().to_string();
+    assert!(!error.contains("canary"), "a secret is shown: {error}");
+    error
+}
+
+#[test]
+fn a_small_file_is_enough() {
+    let config = parse(GOOD, &[]).unwrap();
+    let app = &config.apps[0];
+    assert_eq!(app.authorize_url.as_str(), "https://threads.com/oauth/authorize");
+    assert_eq!(app.token_url.as_str(), "https://graph.threads.com/oauth/access_token");
+    assert_eq!(app.api_version, "v1.0");
+    assert_eq!(app.scopes, ["threads_basic"]);
+    assert_eq!(config.callers[0].app, "default");
+    assert_eq!(config.server.grpc_listen.port(), 50051);
+    assert!(!format!("{config:?}").contains("canary"));
+}
+
+#[test]
+fn the_environment_alone_is_enough_for_one_app() {
+    let hash = "ab".repeat(32);
+    let config = parse(
+        "",
+        &[
+            ("DATABASE_URL", "postgres://u:canary@db/x"),
+            ("THREADS_CLIENT_ID", "1"),
+            ("THREADS_CLIENT_SECRET", "canary"),
+            ("THREADS_REDIRECT_URIS", "https://a.example/cb,https://b.example/cb"),
+            ("THREADS_IDENTITY_KEY", "tik1.canary"),
+            ("THREADS_IDENTITY_CALLER_KEY_SHA256", &hash),
+            ("THREADS_IDENTITY__SERVER__GRPC_LISTEN", "0.0.0.0:1"),
+            ("PATH", "/bin"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.apps[0].redirect_uris.len(), 2);
+    assert_eq!(config.apps[0].id, "default");
+    assert_eq!(config.callers[0].name, "default");
+    let roles: Vec<&str> = config.callers[0].roles.iter().map(|role| role.name()).collect();
+    assert_eq!(roles, ["link", "read", "sync", "token"]);
+    assert_eq!(config.server.grpc_listen.port(), 1);
+    assert!(matches!(config.keys, Some(Keys::Value(_))));
+    assert!(!format!("{config:?}").contains("canary"));
+}
+
+#[test]
+fn the_long_names_win_over_the_file_and_the_short_ones_do_not() {
+    let text = format!("[database]\nurl = \"postgres://file\"\n[server]\nreflection = true\n{GOOD}");
+    let url = |environment: &[(&str, &str)]| {
+        parse(&text, environment).unwrap().database.url.unwrap().expose().to_owned()
+    };
+    assert_eq!(url(&[("DATABASE_URL", "postgres://short")]), "postgres://file");
+    assert_eq!(url(&[("THREADS_IDENTITY__DATABASE__URL", "postgres://long")]), "postgres://long");
+    let config = parse(&text, &[("THREADS_IDENTITY__SERVER__REFLECTION", "false")]).unwrap();
+    assert!(!config.server.reflection);
+}
+
+#[test]
+fn every_problem_is_reported_at_once_with_its_key() {
+    let text = r#"
+        nonsense = 1
+        [server]
+        grpc_listen = "nowhere"
+        drain_timeout = "soon"
+        [database]
+        url = "mysql://canary"
+        [[apps]]
+        id = "Not An Id"
+        client_id = "abc"
+        redirect_uris = ["http://example.com/cb", "/relative", "https://ok.example/#x"]
+        graph_url = "http://graph.example.com"
+        profile_fields = ["email"]
+        authorize_parameters = { state = "x", code_challenge = "y" }
+        [[callers]]
+        name = "web"
+        roles = ["admin"]
+        key_sha256 = ["canary"]
+        app = "other"
+    "#;
+    let error = problems(text, &[]);
+    for expected in [
+        "nonsense: is not a known key",
+        "server.grpc_listen: must be",
+        "server.drain_timeout: must be a duration",
+        "database.url: must start with postgres://",
+        "apps.0.id: must be",
+        "apps.0.client_id: must be the Threads app id",
+        "apps.0.client_secret: is required",
+        "apps.0.redirect_uris.0: must be https",
+        "apps.0.redirect_uris.1: must be an absolute URL",
+        "apps.0.redirect_uris.2: must have no fragment",
+        "apps.0.graph_url: must be an absolute https URL",
+        "apps.0.profile_fields: `email` is not one of the six",
+        "apps.0.authorize_parameters.state: is set by the service",
+        "apps.0.authorize_parameters.code_challenge: Threads has no PKCE",
+        "callers.0.roles: `admin` is not one of",
+        "callers.0.key_sha256.0: must be 64 hexadecimal digits",
+        "callers.0.app: there is no app `other`",
+    ] {
+        assert!(error.contains(expected), "{expected} is missing in:\n{error}");
+    }
+}
+
+#[test]
+fn a_secret_set_twice_empty_or_unreadable_is_a_problem() {
+    let both = GOOD.replace("client_secret = ", "client_secret_file = \"x\"\nclient_secret = ");
+    assert!(problems(&both, &[]).contains("apps.0.client_secret_file: is set beside"));
+    let empty = GOOD.replace("\"canary-secret\"", "\"\"");
+    assert!(problems(&empty, &[]).contains("apps.0.client_secret: is empty"));
+    let missing = GOOD.replace("client_secret = \"canary-secret\"", "client_secret_file = \"/does/not/exist\"");
+    assert!(problems(&missing, &[]).contains("apps.0.client_secret_file: cannot be read"));
+}
+
+#[test]
+fn a_broken_file_shows_its_line_and_not_its_text() {
+    let error = problems("[[apps]]\nclient_secret = \"canary", &[]);
+    assert!(error.contains("line 2"), "{error}");
+}
+
+#[test]
+fn several_apps_need_callers_and_distinct_ids() {
+    let app = &GOOD[..GOOD.find("[[callers]]").unwrap()];
+    let error = problems(&app.repeat(2), &[]);
+    assert!(error.contains("apps.1.id: stands twice"), "{error}");
+    assert!(error.contains("apps.1.client_id: stands twice"), "{error}");
+    let second = app.replace("default", "second").replace("990602627938098", "2");
+    let error = problems(&(app.to_owned() + &second), &[]);
+    assert!(error.contains("callers: are needed"), "{error}");
+    let error = problems(&(second + GOOD), &[]);
+    assert!(error.contains("callers.0.app: is required"), "{error}");
+}
+
+#[test]
+fn nothing_at_all_says_what_is_needed() {
+    assert!(problems("", &[]).contains("THREADS_CLIENT_ID"));
+    let error = problems("", &[("THREADS_IDENTITY__APPS__ID", "x")]);
+    assert!(error.contains("apps: must be a list of tables"), "{error}");
+}

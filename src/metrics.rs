@@ -1,0 +1,135 @@
+//! What can be measured from outside. The names are promises: alerts hang on
+//! them.
+//!
+//! Metrics belong to one service, not to the process, so that several services
+//! in one process (as in tests) do not count into each other.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// Labels of a finished call.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CallLabels {
+    /// Service and method; `unknown` for what does not exist.
+    pub method: &'static str,
+    /// The reason of the error, or `OK`.
+    pub reason: &'static str,
+}
+
+/// Labels of a call to Threads.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ProviderLabels {
+    /// What was asked.
+    pub endpoint: &'static str,
+    /// `ok`, or the class of the failure.
+    pub result: &'static str,
+}
+
+/// The name of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BatchLabels {
+    /// What travels in it.
+    pub batch: &'static str,
+}
+
+/// The metrics of one service.
+pub struct Metrics {
+    registry: Registry,
+    /// Calls finished.
+    pub calls: Family<CallLabels, Counter>,
+    /// How long calls took.
+    pub call_seconds: Histogram,
+    /// Calls being answered now.
+    pub calls_in_flight: Gauge,
+    /// Calls to Threads.
+    pub provider_calls: Family<ProviderLabels, Counter>,
+    /// How long Threads took.
+    pub provider_call_seconds: Histogram,
+    /// Values of profiles that were too long or held a NUL, and count as absent.
+    pub profile_values_dropped: Counter,
+    /// Statements that carried what was waiting together.
+    pub batches: Family<BatchLabels, Counter>,
+    /// Requests that travelled in them.
+    pub batch_rows: Family<BatchLabels, Counter>,
+    /// Connections that had to be replaced.
+    pub connections_replaced: Counter,
+    /// Seconds by which our clock and Postgres' differed last.
+    pub clock_skew_seconds: Gauge<f64, AtomicU64>,
+}
+
+impl Metrics {
+    /// Makes the metrics of a service, all at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let seconds = || Histogram::new(exponential_buckets(0.000_25, 2.0, 17));
+        let mut metrics = Self {
+            registry: Registry::with_prefix("threads_identity"),
+            calls: Family::default(),
+            call_seconds: seconds(),
+            calls_in_flight: Gauge::default(),
+            provider_calls: Family::default(),
+            provider_call_seconds: seconds(),
+            profile_values_dropped: Counter::default(),
+            batches: Family::default(),
+            batch_rows: Family::default(),
+            connections_replaced: Counter::default(),
+            clock_skew_seconds: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("calls", "Calls finished, by method and reason", self.calls.clone());
+        registry.register_with_unit("call_duration", "How long calls took", Unit::Seconds, self.call_seconds.clone());
+        registry.register("calls_in_flight", "Calls being answered now", self.calls_in_flight.clone());
+        registry.register("provider_calls", "Calls to Threads, by endpoint and result", self.provider_calls.clone());
+        registry.register_with_unit(
+            "provider_call_duration",
+            "How long Threads took",
+            Unit::Seconds,
+            self.provider_call_seconds.clone(),
+        );
+        registry.register(
+            "profile_values_dropped",
+            "Profile values too long or unstorable, treated as absent",
+            self.profile_values_dropped.clone(),
+        );
+        registry.register("batches", "Statements that carried waiting requests together", self.batches.clone());
+        registry.register("batch_rows", "Requests that travelled in batches", self.batch_rows.clone());
+        registry.register(
+            "connections_replaced",
+            "Database connections of batches that had to be replaced",
+            self.connections_replaced.clone(),
+        );
+        registry.register_with_unit(
+            "clock_skew",
+            "By how much this process' clock is ahead of Postgres'",
+            Unit::Seconds,
+            self.clock_skew_seconds.clone(),
+        );
+    }
+
+    /// The metrics as OpenMetrics text.
+    ///
+    /// # Errors
+    /// Only if a metric's own encoder fails.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}

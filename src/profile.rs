@@ -1,0 +1,55 @@
+//! A person's profile as Threads last returned it.
+
+use time::OffsetDateTime;
+use url::Url;
+
+use crate::ids::ThreadsUserId;
+
+/// A profile. Absent, empty and present are three things.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Profile {
+    /// The only stable name of the person.
+    pub id: ThreadsUserId,
+    /// The handle; it changes and is reassigned.
+    pub username: Option<String>,
+    /// The display name.
+    pub name: Option<String>,
+    /// Where the picture is, for as long as its signature lasts.
+    pub picture_url: Option<String>,
+    /// The biography.
+    pub biography: Option<String>,
+    /// Whether Threads shows the account as verified.
+    pub is_verified: Option<bool>,
+}
+
+/// When the picture at `url` stops being served, if the address says so: Meta's
+/// CDN writes it as `oe=<hexadecimal unix seconds>`, which is observed and not
+/// documented.
+#[must_use]
+pub fn picture_expire_time(url: &str) -> Option<OffsetDateTime> {
+    let url = Url::parse(url).ok()?;
+    let (_, value) = url.query_pairs().find(|(name, _)| name == "oe")?;
+    if !(1..=10).contains(&value.len()) {
+        return None;
+    }
+    let seconds = i64::from_str_radix(&value, 16).ok().filter(|seconds| *seconds > 0)?;
+    OffsetDateTime::from_unix_timestamp(seconds).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_picture_is_read_only_where_it_is_well_formed() {
+        let end = |query: &str| {
+            picture_expire_time(&format!("https://scontent.cdninstagram.com/v/x.jpg?{query}"))
+                .map(OffsetDateTime::unix_timestamp)
+        };
+        assert_eq!(end("stp=dst&oe=68A1B2C3&oh=x"), Some(0x68A1_B2C3));
+        for bad in ["", "oe=", "oe=zz", "oe=-1", "oe=0", "oe=FFFFFFFFFFFFFFFFFF", "OE=68A1B2C3"] {
+            assert_eq!(end(bad), None, "{bad}");
+        }
+        assert_eq!(picture_expire_time("not a url"), None);
+    }
+}

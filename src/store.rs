@@ -1,0 +1,293 @@
+//! Postgres: connections, and the one place that reads its errors.
+//!
+//! The modules below hold the SQL. They are straight lines: what to do is
+//! decided in the flows. Times come in as arguments, because the clock does.
+
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use time::OffsetDateTime;
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+
+use crate::error::{Error, Reason};
+use crate::metrics::Metrics;
+use crate::secret::DatabaseUrl;
+
+pub mod accounts;
+pub mod audit;
+pub mod authorizations;
+pub mod coalescer;
+pub mod deployment;
+pub mod links;
+pub mod tokens;
+
+use coalescer::Coalescer;
+
+/// The schema, compiled in.
+pub static MIGRATOR: Migrator = sqlx::migrate!();
+
+/// How long a connection attempt may take.
+const CONNECT_MAX: Duration = Duration::from_secs(2);
+/// How long a call waits for a connection of the pool.
+const ACQUIRE_MAX: Duration = Duration::from_secs(2);
+
+/// Why the database did not do what was asked. Holds no value of any row.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be used now; trying again may help.
+    #[error("the database is unavailable: {0}")]
+    Unavailable(&'static str),
+    /// Another transaction got in the way, more than once.
+    #[error("another transaction got in the way")]
+    Conflict,
+    /// Too much is waiting.
+    #[error("too many requests wait for the database")]
+    Overloaded,
+    /// It refuses what it was given: a defect of ours.
+    #[error("the database refuses: {0}")]
+    Refused(String),
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        let reason = match error {
+            StoreError::Unavailable(_) | StoreError::Conflict => Reason::StorageUnavailable,
+            StoreError::Overloaded => Reason::Overloaded,
+            StoreError::Refused(_) => Reason::Internal,
+        };
+        Self::new(reason).because(error)
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(database) => {
+                let code = database.code().unwrap_or_default();
+                match code.as_ref() {
+                    "40001" | "40P01" => Self::Conflict,
+                    "55P03" => Self::Unavailable("a lock was not free in time"),
+                    "57014" => Self::Unavailable("a statement took too long"),
+                    "53100" => Self::Unavailable("its disk is full"),
+                    "53300" => Self::Unavailable("it takes no more connections"),
+                    "25006" => Self::Unavailable("it is read-only"),
+                    "42P01" | "3F000" => Self::Unavailable("its schema is missing: run `threads-identity migrate`"),
+                    _ if ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)) => {
+                        Self::Unavailable("it is shutting down or short of something")
+                    }
+                    // The message may quote a value; code and constraint do not.
+                    _ => Self::Refused(format!("{code} {}", database.constraint().unwrap_or_default())),
+                }
+            }
+            sqlx::Error::PoolTimedOut => Self::Unavailable("no connection was free in time"),
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => {
+                Self::Unavailable("the connection broke")
+            }
+            sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => Self::Unavailable("the pool is closed"),
+            sqlx::Error::ColumnDecode { index, .. } => Self::Refused(format!("column {index} does not decode")),
+            sqlx::Error::Encode(_) => Self::Refused("a value does not encode".to_owned()),
+            _ => Self::Refused("unexpected answer".to_owned()),
+        }
+    }
+}
+
+/// Whether a connection is of no use after an error.
+fn is_broken(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(database) => {
+            let code = database.code().unwrap_or_default();
+            // Read-only: a primary that was demoted under us.
+            code == "25006" || code.starts_with("08") || code.starts_with("57P")
+        }
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
+        _ => false,
+    }
+}
+
+/// A row that no version of this service writes.
+#[derive(Debug, thiserror::Error)]
+#[error("table {table}, row {id}: {what}")]
+pub struct CorruptRow {
+    /// The table.
+    pub table: &'static str,
+    /// The primary key.
+    pub id: uuid::Uuid,
+    /// What is wrong with it.
+    pub what: &'static str,
+}
+
+impl CorruptRow {
+    fn into_sqlx(self) -> sqlx::Error {
+        tracing::error!("{self}");
+        sqlx::Error::Decode(Box::new(self))
+    }
+}
+
+/// The database, for one service.
+pub struct Store {
+    /// For lists and rare writes; guarded, see [`guard`].
+    pub pool: PgPool,
+    /// Reads of accounts and profiles.
+    pub accounts: Coalescer<accounts::ReadAccounts>,
+    /// Reads of authorizations.
+    pub authorizations: Coalescer<authorizations::ReadAuthorizations>,
+    /// The claim that precedes every code exchange.
+    pub claims: Coalescer<authorizations::Claims>,
+    /// Short-lived tokens, stored while the rest of a link goes on.
+    pub short_lived: Coalescer<authorizations::StoreShortLived>,
+    /// Accounts, events and outcomes.
+    pub links: Coalescer<links::Links>,
+    /// Token fetches with their audit rows.
+    pub token_fetches: Coalescer<tokens::FetchTokens>,
+}
+
+impl Store {
+    /// Prepares to use the database at `url`. Connects to nothing yet.
+    ///
+    /// # Errors
+    /// If the URL cannot be read. The error does not show it.
+    pub fn new(
+        url: &DatabaseUrl,
+        pool_size: u32,
+        metrics: &Arc<Metrics>,
+        tasks: &TaskTracker,
+    ) -> Result<Self, UrlError> {
+        let options = connect_options(url)?;
+        let pool = pool(options.clone(), pool_size);
+        let options = Arc::new(options);
+        Ok(Self {
+            pool,
+            accounts: Coalescer::start(&options, metrics, tasks),
+            authorizations: Coalescer::start(&options, metrics, tasks),
+            claims: Coalescer::start(&options, metrics, tasks),
+            short_lived: Coalescer::start(&options, metrics, tasks),
+            links: Coalescer::start(&options, metrics, tasks),
+            token_fetches: Coalescer::start(&options, metrics, tasks),
+        })
+    }
+}
+
+/// A database URL that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("database.url is not a Postgres URL such as postgres://user:password@host/database")]
+pub struct UrlError;
+
+/// The options of every connection.
+///
+/// # Errors
+/// If the URL cannot be read.
+pub fn connect_options(url: &DatabaseUrl) -> Result<PgConnectOptions, UrlError> {
+    let options = PgConnectOptions::from_str(url.expose()).map_err(|_| UrlError)?;
+    Ok(options
+        .application_name("threads-identity")
+        .options([
+            ("statement_timeout", "2s"),
+            ("lock_timeout", "1s"),
+            ("idle_in_transaction_session_timeout", "5s"),
+        ])
+        .disable_statement_logging())
+}
+
+fn pool(options: PgConnectOptions, size: u32) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(size)
+        .acquire_timeout(ACQUIRE_MAX)
+        .test_before_acquire(false)
+        .before_acquire(|connection, _| Box::pin(guard(connection)))
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                if guard(connection).await? { Ok(()) } else { Err(sqlx::Error::PoolClosed) }
+            })
+        })
+        .connect_lazy_with(options)
+}
+
+/// Whether a connection may be lent out. One round trip in place of the ping it
+/// replaces: it catches a connection that a cancelled `begin` left inside a
+/// transaction (sqlx 0.9.0), and a primary that has been demoted. The simple
+/// protocol keeps it safe behind `PgBouncer`.
+async fn guard(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    use sqlx::Row as _;
+    sqlx::raw_sql("select now() = statement_timestamp() and not pg_is_in_recovery() as ok")
+        .fetch_one(connection)
+        .await?
+        .try_get("ok")
+}
+
+/// Opens a connection that a coalescer will own.
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
+    let connecting = async {
+        let mut connection = PgConnection::connect_with(options).await?;
+        let usable = guard(&mut connection).await?;
+        Ok::<_, sqlx::Error>((connection, usable))
+    };
+    match timeout(CONNECT_MAX, connecting).await {
+        Ok(Ok((connection, true))) => Ok(connection),
+        Ok(Ok((_, false))) => Err(StoreError::Unavailable("it is read-only")),
+        Ok(Err(error)) => match StoreError::from(error) {
+            // Whatever stops a connection, the database cannot be used now.
+            StoreError::Unavailable(why) => Err(StoreError::Unavailable(why)),
+            _ => Err(StoreError::Unavailable("it refuses the connection")),
+        },
+        Err(_) => Err(StoreError::Unavailable("connecting took too long")),
+    }
+}
+
+/// Brings the schema up to date. Replicas that do so at once wait for each
+/// other.
+///
+/// # Errors
+/// If the database cannot be reached or a migration fails.
+pub async fn migrate(url: &DatabaseUrl) -> Result<(), MigrateError> {
+    let options = connect_options(url)?;
+    // Migrations may take their time, but not wait for a lock for ever.
+    let options = options.options([("statement_timeout", "0"), ("lock_timeout", "60s")]);
+    let mut connection = PgConnection::connect_with(&options).await.map_err(|error| {
+        MigrateError::Unreachable(match StoreError::from(error) {
+            StoreError::Unavailable(why) => why,
+            _ => "it refuses the connection",
+        })
+    })?;
+    MIGRATOR.run_direct(None, &mut connection, false).await?;
+    let _ = connection.close().await;
+    Ok(())
+}
+
+/// Why the schema could not be brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// The URL cannot be read.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// The database does not answer.
+    #[error("the database is unavailable: {0}")]
+    Unreachable(&'static str),
+    /// A migration failed; what it did is undone.
+    #[error("a migration failed")]
+    Failed(#[from] sqlx::migrate::MigrateError),
+}
+
+/// Joins scopes as they are stored.
+#[must_use]
+pub fn join_scopes(scopes: &[String]) -> String {
+    scopes.join(" ")
+}
+
+/// Reads stored scopes.
+#[must_use]
+pub fn split_scopes(scopes: &str) -> Vec<String> {
+    scopes.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect()
+}
+
+/// Postgres' present moment, for comparing clocks.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn postgres_time(pool: &PgPool) -> Result<OffsetDateTime, StoreError> {
+    Ok(sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#).fetch_one(pool).await?)
+}

@@ -1,0 +1,340 @@
+//! The table `accounts`: reading, listing, unlinking, and the profile.
+
+use std::collections::HashMap;
+
+use sqlx::{PgConnection, PgPool};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::coalescer::Batch;
+use super::{CorruptRow, StoreError, split_scopes};
+use crate::ids::{AccountId, ThreadsUserId};
+use crate::profile::Profile;
+use crate::states::{AccountState, StateReason};
+
+/// An account, without its token.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// Its id.
+    pub id: AccountId,
+    /// The app whose it is.
+    pub app_id: String,
+    /// The person at Threads.
+    pub threads_user_id: ThreadsUserId,
+    /// The caller's user.
+    pub user_id: String,
+    /// Where it stands.
+    pub state: AccountState,
+    /// Why it is not ACTIVE.
+    pub state_reason: Option<StateReason>,
+    /// What the newest consent asked for.
+    pub scopes: Vec<String>,
+    /// When it was first linked to this user.
+    pub create_time: OffsetDateTime,
+    /// When it last changed.
+    pub update_time: OffsetDateTime,
+    /// When the person last consented.
+    pub authorize_time: OffsetDateTime,
+    /// When the token dies.
+    pub token_expire_time: Option<OffsetDateTime>,
+    /// When the token was obtained or refreshed.
+    pub token_refresh_time: Option<OffsetDateTime>,
+    /// When a caller last fetched the token.
+    pub last_token_fetch_time: Option<OffsetDateTime>,
+    /// The profile; none once it is unlinked.
+    pub profile: Option<FetchedProfile>,
+}
+
+/// A profile and when it was read.
+#[derive(Clone)]
+pub struct FetchedProfile {
+    /// The profile.
+    pub profile: Profile,
+    /// When Threads was asked.
+    pub fetch_time: OffsetDateTime,
+}
+
+impl std::fmt::Debug for FetchedProfile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FetchedProfile").field("fetch_time", &self.fetch_time).finish_non_exhaustive()
+    }
+}
+
+/// The columns of an account as every query here selects them.
+pub(super) struct AccountRow {
+    pub account_id: Uuid,
+    pub app_id: String,
+    pub threads_user_id: String,
+    pub user_id: String,
+    pub state: String,
+    pub state_reason: Option<String>,
+    pub scopes: String,
+    pub create_time: OffsetDateTime,
+    pub update_time: OffsetDateTime,
+    pub authorize_time: OffsetDateTime,
+    pub token_expire_time: Option<OffsetDateTime>,
+    pub token_refresh_time: Option<OffsetDateTime>,
+    pub last_token_fetch_time: Option<OffsetDateTime>,
+    pub username: Option<String>,
+    pub name: Option<String>,
+    pub picture_url: Option<String>,
+    pub biography: Option<String>,
+    pub is_verified: Option<bool>,
+    pub profile_fetch_time: Option<OffsetDateTime>,
+}
+
+impl TryFrom<AccountRow> for Account {
+    type Error = CorruptRow;
+
+    fn try_from(row: AccountRow) -> Result<Self, CorruptRow> {
+        let corrupt = |what| CorruptRow { table: "accounts", id: row.account_id, what };
+        let state = AccountState::parse(&row.state).ok_or_else(|| corrupt("unknown state"))?;
+        let state_reason = match row.state_reason.as_deref().map(StateReason::parse) {
+            None => None,
+            Some(Some(reason)) => Some(reason),
+            Some(None) => return Err(corrupt("unknown state reason")),
+        };
+        match (state, state_reason, row.token_expire_time, row.profile_fetch_time) {
+            (AccountState::Active, None, Some(_), _)
+            | (AccountState::ReauthorizationRequired, Some(_), _, _)
+            | (AccountState::Unlinked, Some(_), None, None) => {}
+            _ => return Err(corrupt("state, reason, token and profile do not go together")),
+        }
+        let threads_user_id =
+            ThreadsUserId::parse(&row.threads_user_id).ok_or_else(|| corrupt("not a Threads id"))?;
+        let profile = row.profile_fetch_time.map(|fetch_time| FetchedProfile {
+            profile: Profile {
+                id: threads_user_id.clone(),
+                username: row.username,
+                name: row.name,
+                picture_url: row.picture_url,
+                biography: row.biography,
+                is_verified: row.is_verified,
+            },
+            fetch_time,
+        });
+        Ok(Self {
+            id: AccountId(row.account_id),
+            app_id: row.app_id,
+            threads_user_id,
+            user_id: row.user_id,
+            state,
+            state_reason,
+            scopes: split_scopes(&row.scopes),
+            create_time: row.create_time,
+            update_time: row.update_time,
+            authorize_time: row.authorize_time,
+            token_expire_time: row.token_expire_time,
+            token_refresh_time: row.token_refresh_time,
+            last_token_fetch_time: row.last_token_fetch_time,
+            profile,
+        })
+    }
+}
+
+fn parse_all(rows: Vec<AccountRow>) -> Result<Vec<Account>, StoreError> {
+    let parsed: Result<Vec<Account>, CorruptRow> = rows.into_iter().map(Account::try_from).collect();
+    parsed.map_err(|corrupt| StoreError::from(corrupt.into_sqlx()))
+}
+
+/// Reads accounts by id; each request may ask for several. The app is not part
+/// of the question: whoever asks compares it.
+pub struct ReadAccounts;
+
+impl Batch for ReadAccounts {
+    type Request = Box<[AccountId]>;
+    type Answer = Vec<Option<Account>>;
+    const NAME: &'static str = "read_accounts";
+    const CONNECTIONS: usize = 2;
+
+    async fn run(connection: &mut PgConnection, requests: &[Self::Request]) -> sqlx::Result<Vec<Self::Answer>> {
+        // How often each account is still needed: the last to need it takes it.
+        let mut needed: HashMap<AccountId, usize> = HashMap::new();
+        for id in requests.iter().flatten() {
+            *needed.entry(*id).or_default() += 1;
+        }
+        let ids: Vec<Uuid> = needed.keys().map(|id| id.0).collect();
+        let rows = sqlx::query_as!(
+            AccountRow,
+            "select account_id, app_id, threads_user_id, user_id, state, state_reason, scopes,
+                    create_time, update_time, authorize_time,
+                    token_expire_time, token_refresh_time, last_token_fetch_time,
+                    username, name, picture_url, biography, is_verified, profile_fetch_time
+             from accounts
+             where account_id = any($1)",
+            &ids
+        )
+        .fetch_all(connection)
+        .await?;
+        let mut accounts = HashMap::with_capacity(rows.len());
+        for row in rows {
+            let account = Account::try_from(row).map_err(CorruptRow::into_sqlx)?;
+            accounts.insert(account.id, account);
+        }
+        let mut take = |id: &AccountId| match needed.get_mut(id) {
+            Some(left) if *left > 1 => {
+                *left -= 1;
+                accounts.get(id).cloned()
+            }
+            _ => accounts.remove(id),
+        };
+        Ok(requests.iter().map(|ids| ids.iter().map(&mut take).collect()).collect())
+    }
+}
+
+/// Which accounts a list shows.
+#[derive(Debug, Clone)]
+pub struct Filter<'a> {
+    /// The app.
+    pub app_id: &'a str,
+    /// One user's; none for the whole app.
+    pub user_id: Option<&'a str>,
+    /// Their states.
+    pub states: &'a [AccountState],
+}
+
+/// A page of accounts by id, from the first after `after`.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn page(
+    pool: &PgPool,
+    filter: &Filter<'_>,
+    after: Option<AccountId>,
+    limit: i64,
+) -> Result<Vec<Account>, StoreError> {
+    let after = after.map_or(Uuid::nil(), |id| id.0);
+    let states: Vec<String> = filter.states.iter().map(|state| state.as_str().to_owned()).collect();
+    let rows = match filter.user_id {
+        Some(user_id) => {
+            sqlx::query_as!(
+                AccountRow,
+                "select account_id, app_id, threads_user_id, user_id, state, state_reason, scopes,
+                        create_time, update_time, authorize_time,
+                        token_expire_time, token_refresh_time, last_token_fetch_time,
+                        username, name, picture_url, biography, is_verified, profile_fetch_time
+                 from accounts
+                 where app_id = $1 and user_id = $2 and account_id > $3 and state = any($4)
+                 order by account_id
+                 limit $5",
+                filter.app_id,
+                user_id,
+                after,
+                &states,
+                limit
+            )
+            .fetch_all(pool)
+            .await?
+        }
+        None => {
+            sqlx::query_as!(
+                AccountRow,
+                "select account_id, app_id, threads_user_id, user_id, state, state_reason, scopes,
+                        create_time, update_time, authorize_time,
+                        token_expire_time, token_refresh_time, last_token_fetch_time,
+                        username, name, picture_url, biography, is_verified, profile_fetch_time
+                 from accounts
+                 where app_id = $1 and account_id > $2 and state = any($3)
+                 order by account_id
+                 limit $4",
+                filter.app_id,
+                after,
+                &states,
+                limit
+            )
+            .fetch_all(pool)
+            .await?
+        }
+    };
+    parse_all(rows)
+}
+
+/// Unlinks an account of a user: its token and profile are gone with this
+/// statement. `None` when the user has no such account, or it is unlinked
+/// already.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn unlink(
+    pool: &PgPool,
+    app_id: &str,
+    id: AccountId,
+    user_id: &str,
+    reason: StateReason,
+    now: OffsetDateTime,
+) -> Result<Option<Account>, StoreError> {
+    let row = sqlx::query_as!(
+        AccountRow,
+        r#"with unlinked as (
+               update accounts
+               set state = 'UNLINKED', state_reason = $4, update_time = $5,
+                   token = null, token_expire_time = null, token_refresh_time = null,
+                   username = null, name = null, picture_url = null, biography = null,
+                   is_verified = null, profile_fetch_time = null, link_previous_user_id = null
+               where account_id = $1 and app_id = $2 and user_id = $3 and state <> 'UNLINKED'
+               returning *
+           ), emitted as (
+               insert into events (app_id, account_id, user_id, kind, event_time)
+               select app_id, account_id, user_id, 'UNLINKED', $5 from unlinked
+           )
+           select account_id as "account_id!", app_id as "app_id!", threads_user_id as "threads_user_id!",
+                  user_id as "user_id!", state as "state!", state_reason, scopes as "scopes!",
+                  create_time as "create_time!", update_time as "update_time!",
+                  authorize_time as "authorize_time!",
+                  token_expire_time, token_refresh_time, last_token_fetch_time,
+                  username, name, picture_url, biography, is_verified, profile_fetch_time
+           from unlinked"#,
+        id.0,
+        app_id,
+        user_id,
+        reason.as_str(),
+        now
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(parse_all(row.into_iter().collect())?.pop())
+}
+
+/// Stores a profile that has just been read, unless the account has been
+/// unlinked or consented anew since `authorize_time`. Tells whether it did.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn store_profile(
+    pool: &PgPool,
+    id: AccountId,
+    authorize_time: OffsetDateTime,
+    profile: &Profile,
+    now: OffsetDateTime,
+) -> Result<bool, StoreError> {
+    let stored = sqlx::query!(
+        "with before as (
+             select account_id, row(username, name, biography, is_verified) as shown
+             from accounts where account_id = $1
+         ), stored as (
+             update accounts
+             set username = $3, name = $4, picture_url = $5, biography = $6, is_verified = $7,
+                 profile_fetch_time = $8
+             where account_id = $1 and state <> 'UNLINKED' and authorize_time = $2
+             returning account_id, app_id, user_id, row(username, name, biography, is_verified) as shown
+         ), emitted as (
+             -- A picture's address changes with every reading, the picture need not.
+             insert into events (app_id, account_id, user_id, kind, event_time)
+             select s.app_id, s.account_id, s.user_id, 'PROFILE_CHANGED', $8
+             from stored s join before b using (account_id)
+             where s.shown is distinct from b.shown
+         )
+         select account_id from stored",
+        id.0,
+        authorize_time,
+        profile.username,
+        profile.name,
+        profile.picture_url,
+        profile.biography,
+        profile.is_verified,
+        now
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(stored.is_some())
+}

@@ -1,0 +1,468 @@
+//! The tables `authorizations` and `codes`: who may complete what, how far it
+//! has come, and how it ended.
+
+use std::collections::HashMap;
+
+use sqlx::{PgConnection, PgPool};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::coalescer::Batch;
+use super::{CorruptRow, StoreError, join_scopes, split_scopes};
+use crate::error::Reason;
+use crate::ids::{AccountId, AuthorizationId};
+use crate::states::{AuthorizationState, LinkOutcome, StateReason, Step};
+
+/// An authorization that somebody has tried to complete.
+#[derive(Debug, Clone)]
+pub struct Authorization {
+    /// Its id.
+    pub id: AuthorizationId,
+    /// The app.
+    pub app_id: String,
+    /// The user it was created for, or that a sign-in led to.
+    pub user_id: Option<String>,
+    /// The account it was created for, or that it led to.
+    pub account_id: Option<AccountId>,
+    /// What was asked for.
+    pub scopes: Vec<String>,
+    /// SHA-256 of what the browser brought.
+    pub answer_hash: Vec<u8>,
+    /// Where it stands.
+    pub progress: Progress,
+    /// When its URL was created.
+    pub create_time: OffsetDateTime,
+    /// When somebody first tried.
+    pub attempt_time: OffsetDateTime,
+}
+
+/// Where an authorization stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// Somebody is at it until `claim_expire_time`, unless they died.
+    InProgress {
+        /// How far it has come.
+        step: Step,
+        /// Until when nobody else may go on.
+        claim_expire_time: OffsetDateTime,
+    },
+    /// It is done.
+    Succeeded {
+        /// What it did.
+        outcome: LinkOutcome,
+        /// When.
+        end_time: OffsetDateTime,
+    },
+    /// It ended otherwise; DENIED when the person said no.
+    Ended {
+        /// Why.
+        failure: Ending,
+        /// When.
+        end_time: OffsetDateTime,
+    },
+}
+
+impl Authorization {
+    /// The word for where it stands.
+    #[must_use]
+    pub fn state(&self) -> AuthorizationState {
+        match &self.progress {
+            Progress::InProgress { .. } => AuthorizationState::InProgress,
+            Progress::Succeeded { .. } => AuthorizationState::Succeeded,
+            Progress::Ended { failure, .. } => failure.state(),
+        }
+    }
+}
+
+/// Why an authorization ended without an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending {
+    /// The published reason.
+    pub reason: Reason,
+    /// What Threads said of the token, where the reason is
+    /// REAUTHORIZATION_REQUIRED.
+    pub state_reason: Option<StateReason>,
+}
+
+impl Ending {
+    /// An ending for a reason that needs no more words.
+    #[must_use]
+    pub fn new(reason: Reason) -> Self {
+        Self { reason, state_reason: None }
+    }
+
+    fn state(self) -> AuthorizationState {
+        if self.reason == Reason::AuthorizationDenied {
+            AuthorizationState::Denied
+        } else {
+            AuthorizationState::Failed
+        }
+    }
+}
+
+struct Row {
+    authorization_id: Uuid,
+    app_id: String,
+    user_id: Option<String>,
+    account_id: Option<Uuid>,
+    scopes: String,
+    answer_hash: Vec<u8>,
+    state: String,
+    step: String,
+    failure_reason: Option<String>,
+    failure_state_reason: Option<String>,
+    outcome: Option<String>,
+    claim_expire_time: OffsetDateTime,
+    create_time: OffsetDateTime,
+    attempt_time: OffsetDateTime,
+    end_time: Option<OffsetDateTime>,
+}
+
+impl TryFrom<Row> for Authorization {
+    type Error = CorruptRow;
+
+    fn try_from(row: Row) -> Result<Self, CorruptRow> {
+        let corrupt = |what| CorruptRow { table: "authorizations", id: row.authorization_id, what };
+        let state = AuthorizationState::parse(&row.state).ok_or_else(|| corrupt("unknown state"))?;
+        let step = Step::parse(&row.step).ok_or_else(|| corrupt("unknown step"))?;
+        let reason = row.failure_reason.as_deref().map(|text| Reason::from_str_name(text).ok_or(()));
+        let outcome = row.outcome.as_deref().map(|text| LinkOutcome::parse(text).ok_or(()));
+        let state_reason = row.failure_state_reason.as_deref().and_then(StateReason::parse);
+        let progress = match (state, reason, outcome, row.end_time) {
+            (AuthorizationState::InProgress, None, None, None) => {
+                Progress::InProgress { step, claim_expire_time: row.claim_expire_time }
+            }
+            (AuthorizationState::Succeeded, None, Some(Ok(outcome)), Some(end_time)) if row.account_id.is_some() => {
+                Progress::Succeeded { outcome, end_time }
+            }
+            (AuthorizationState::Denied | AuthorizationState::Failed, Some(Ok(reason)), None, Some(end_time)) => {
+                Progress::Ended { failure: Ending { reason, state_reason }, end_time }
+            }
+            _ => return Err(corrupt("state, reason, outcome and times do not go together")),
+        };
+        Ok(Self {
+            id: AuthorizationId(row.authorization_id),
+            app_id: row.app_id,
+            user_id: row.user_id,
+            account_id: row.account_id.map(AccountId),
+            scopes: split_scopes(&row.scopes),
+            answer_hash: row.answer_hash,
+            progress,
+            create_time: row.create_time,
+            attempt_time: row.attempt_time,
+        })
+    }
+}
+
+/// Reads authorizations by id. Whoever asks compares the app.
+pub struct ReadAuthorizations;
+
+impl Batch for ReadAuthorizations {
+    type Request = AuthorizationId;
+    type Answer = Option<Authorization>;
+    const NAME: &'static str = "read_authorizations";
+
+    async fn run(connection: &mut PgConnection, requests: &[Self::Request]) -> sqlx::Result<Vec<Self::Answer>> {
+        let ids: Vec<Uuid> = requests.iter().map(|id| id.0).collect();
+        let rows = sqlx::query_as!(
+            Row,
+            "select authorization_id, app_id, user_id, account_id, scopes, answer_hash, state, step,
+                    failure_reason, failure_state_reason, outcome, claim_expire_time,
+                    create_time, attempt_time, end_time
+             from authorizations
+             where authorization_id = any($1)",
+            &ids
+        )
+        .fetch_all(connection)
+        .await?;
+        let mut found = HashMap::with_capacity(rows.len());
+        for row in rows {
+            let authorization = Authorization::try_from(row).map_err(CorruptRow::into_sqlx)?;
+            found.insert(authorization.id, authorization);
+        }
+        Ok(requests.iter().map(|id| found.get(id).cloned()).collect())
+    }
+}
+
+/// The first write of a completion.
+pub struct Claim {
+    /// The authorization.
+    pub id: AuthorizationId,
+    /// The app.
+    pub app_id: String,
+    /// The user it was created for; none for a sign-in.
+    pub user_id: Option<String>,
+    /// The account it was created for.
+    pub account_id: Option<AccountId>,
+    /// What was asked for.
+    pub scopes: Vec<String>,
+    /// Whether an account of another user is taken over.
+    pub transfer: bool,
+    /// SHA-256 of what the browser brought.
+    pub answer_hash: [u8; 32],
+    /// SHA-256 of the code, if it brought one.
+    pub code_hash: Option<[u8; 32]>,
+    /// Set when it has ended before it began: denied, or another's.
+    pub ending: Option<Ending>,
+    /// Who claims it.
+    pub claim_id: Uuid,
+    /// Until when nobody else may go on.
+    pub claim_expire_time: OffsetDateTime,
+    /// When its URL was created.
+    pub create_time: OffsetDateTime,
+    /// Now.
+    pub now: OffsetDateTime,
+}
+
+/// How a claim went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claimed {
+    /// It is this claim's. The code has never been seen and is not spent.
+    Won,
+    /// It is this claim's, and has ended: as it asked, or because the code has
+    /// been presented before.
+    Ended,
+    /// Somebody has claimed it before.
+    Taken,
+}
+
+/// Inserts authorizations and the codes that came for them. Committed before a
+/// code is spent: whoever loses here never reaches Threads.
+pub struct Claims;
+
+impl Batch for Claims {
+    type Request = Claim;
+    type Answer = Claimed;
+    const NAME: &'static str = "claims";
+
+    async fn run(connection: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Vec<Claimed>> {
+        let ids: Vec<Uuid> = claims.iter().map(|claim| claim.id.0).collect();
+        let apps: Vec<&str> = claims.iter().map(|claim| claim.app_id.as_str()).collect();
+        let users: Vec<Option<&str>> = claims.iter().map(|claim| claim.user_id.as_deref()).collect();
+        let accounts: Vec<Option<Uuid>> = claims.iter().map(|claim| claim.account_id.map(|id| id.0)).collect();
+        let scopes: Vec<String> = claims.iter().map(|claim| join_scopes(&claim.scopes)).collect();
+        let transfers: Vec<bool> = claims.iter().map(|claim| claim.transfer).collect();
+        let answers: Vec<&[u8]> = claims.iter().map(|claim| claim.answer_hash.as_slice()).collect();
+        let codes: Vec<Option<&[u8]>> =
+            claims.iter().map(|claim| claim.code_hash.as_ref().map(<[u8; 32]>::as_slice)).collect();
+        let reasons: Vec<Option<&str>> =
+            claims.iter().map(|claim| claim.ending.map(|ending| ending.reason.as_str_name())).collect();
+        let claim_ids: Vec<Uuid> = claims.iter().map(|claim| claim.claim_id).collect();
+        let expiries: Vec<OffsetDateTime> = claims.iter().map(|claim| claim.claim_expire_time).collect();
+        let created: Vec<OffsetDateTime> = claims.iter().map(|claim| claim.create_time).collect();
+        let nows: Vec<OffsetDateTime> = claims.iter().map(|claim| claim.now).collect();
+        let rows = sqlx::query!(
+            r#"with wanted as (
+                   select * from unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::bool[],
+                                        $7::bytea[], $8::bytea[], $9::text[], $10::uuid[], $11::timestamptz[],
+                                        $12::timestamptz[], $13::timestamptz[])
+                   with ordinality as w(authorization_id, app_id, user_id, account_id, scopes, transfer,
+                                        answer_hash, code_hash, ending, claim_id, claim_expire_time,
+                                        create_time, now, n)
+               ), fresh as (
+                   -- In one order everywhere, so that two batches never wait for each other in a circle.
+                   insert into codes (code_hash, authorization_id, claim_time)
+                   select code_hash, authorization_id, now from wanted where code_hash is not null
+                   order by code_hash
+                   on conflict (code_hash) do nothing
+                   returning code_hash, authorization_id
+               ), decided as (
+                   select w.*,
+                          case when w.ending is not null then w.ending
+                               when f.code_hash is null then 'CODE_REJECTED'
+                          end as failure_reason
+                   from wanted w left join fresh f using (code_hash, authorization_id)
+               ), claimed as (
+                   insert into authorizations (authorization_id, app_id, user_id, account_id, scopes, transfer,
+                                               answer_hash, state, step, failure_reason, claim_id,
+                                               claim_expire_time, create_time, attempt_time, end_time)
+                   select authorization_id, app_id, user_id, account_id, scopes, transfer, answer_hash,
+                          case when failure_reason is null then 'IN_PROGRESS'
+                               when failure_reason = 'AUTHORIZATION_DENIED' then 'DENIED'
+                               else 'FAILED' end,
+                          'EXCHANGING', failure_reason, claim_id, claim_expire_time, create_time, now,
+                          case when failure_reason is not null then now end
+                   from decided
+                   order by authorization_id
+                   on conflict (authorization_id) do nothing
+                   returning authorization_id, claim_id, state
+               )
+               -- A claim that is repeated because the reply to its commit was lost
+               -- finds its own row already there, and is told the same.
+               select coalesce(c.state, a.state) as state
+               from wanted w
+               left join claimed c using (authorization_id, claim_id)
+               left join authorizations a using (authorization_id, claim_id)
+               order by w.n"#,
+            &ids,
+            &apps as _,
+            &users as _,
+            &accounts as _,
+            &scopes,
+            &transfers,
+            &answers as _,
+            &codes as _,
+            &reasons as _,
+            &claim_ids,
+            &expiries,
+            &created,
+            &nows
+        )
+        .fetch_all(connection)
+        .await?;
+        let claimed = rows.into_iter().map(|row| match row.state.as_deref() {
+            None => Claimed::Taken,
+            Some("IN_PROGRESS") => Claimed::Won,
+            Some(_) => Claimed::Ended,
+        });
+        Ok(claimed.collect())
+    }
+}
+
+/// A short-lived token on its way into storage.
+pub struct ShortLivedWrite {
+    /// The authorization.
+    pub id: AuthorizationId,
+    /// Whose claim it must still be.
+    pub claim_id: Uuid,
+    /// The sealed token.
+    pub sealed: Vec<u8>,
+    /// When it dies.
+    pub expire_time: OffsetDateTime,
+}
+
+/// Stores short-lived tokens; answers whether the claim still held.
+pub struct StoreShortLived;
+
+impl Batch for StoreShortLived {
+    type Request = ShortLivedWrite;
+    type Answer = bool;
+    const NAME: &'static str = "short_lived_tokens";
+
+    fn writes(write: &ShortLivedWrite) -> Option<Uuid> {
+        Some(write.id.0)
+    }
+
+    async fn run(connection: &mut PgConnection, writes: &[ShortLivedWrite]) -> sqlx::Result<Vec<bool>> {
+        let ids: Vec<Uuid> = writes.iter().map(|write| write.id.0).collect();
+        let claims: Vec<Uuid> = writes.iter().map(|write| write.claim_id).collect();
+        let sealed: Vec<&[u8]> = writes.iter().map(|write| write.sealed.as_slice()).collect();
+        let expiries: Vec<OffsetDateTime> = writes.iter().map(|write| write.expire_time).collect();
+        let rows = sqlx::query_scalar!(
+            "update authorizations a
+             set short_lived_token = w.sealed, short_lived_expire_time = w.expire_time, step = 'EXCHANGED'
+             from unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::timestamptz[])
+                  as w(authorization_id, claim_id, sealed, expire_time)
+             where a.authorization_id = w.authorization_id and a.claim_id = w.claim_id
+               and a.state = 'IN_PROGRESS'
+             returning a.authorization_id",
+            &ids,
+            &claims,
+            &sealed as _,
+            &expiries
+        )
+        .fetch_all(connection)
+        .await?;
+        Ok(ids.iter().map(|id| rows.contains(id)).collect())
+    }
+}
+
+/// What somebody needs who goes on where another stopped.
+pub struct Resumed {
+    /// How far it had come.
+    pub step: Step,
+    /// The sealed short-lived token and when it dies.
+    pub short_lived: Option<(Vec<u8>, OffsetDateTime)>,
+}
+
+/// Takes over an authorization that is IN_PROGRESS and nobody's any more.
+/// `None`: somebody was faster, or it has ended.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn resume(
+    pool: &PgPool,
+    id: AuthorizationId,
+    claim_id: Uuid,
+    claim_expire_time: OffsetDateTime,
+    now: OffsetDateTime,
+) -> Result<Option<Resumed>, StoreError> {
+    let row = sqlx::query!(
+        // Back from UNSENT to EXCHANGING before the code is sent: from here on
+        // it may have been.
+        r#"with before as (
+               select authorization_id, step from authorizations where authorization_id = $1 for update
+           )
+           update authorizations a
+           set claim_id = $2, claim_expire_time = $3,
+               step = case a.step when 'UNSENT' then 'EXCHANGING' else a.step end
+           from before b
+           where a.authorization_id = b.authorization_id and a.state = 'IN_PROGRESS' and a.claim_expire_time <= $4
+           returning b.step, a.short_lived_token, a.short_lived_expire_time"#,
+        id.0,
+        claim_id,
+        claim_expire_time,
+        now
+    )
+    .fetch_optional(pool)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let corrupt = || CorruptRow { table: "authorizations", id: id.0, what: "unknown step" }.into_sqlx();
+    let step = Step::parse(&row.step).ok_or_else(corrupt)?;
+    Ok(Some(Resumed { step, short_lived: row.short_lived_token.zip(row.short_lived_expire_time) }))
+}
+
+/// Leaves an authorization for anybody to go on with. `unsent` says that the
+/// code has certainly not been sent.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn release(
+    pool: &PgPool,
+    id: AuthorizationId,
+    claim_id: Uuid,
+    unsent: bool,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update authorizations
+         set claim_expire_time = $3, step = case when $4 then 'UNSENT' else step end
+         where authorization_id = $1 and claim_id = $2 and state = 'IN_PROGRESS'",
+        id.0,
+        claim_id,
+        now,
+        unsent
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Ends an authorization without an account. Its short-lived token is gone with
+/// this statement.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn end(
+    pool: &PgPool,
+    id: AuthorizationId,
+    claim_id: Uuid,
+    ending: Ending,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update authorizations
+         set state = $3, failure_reason = $4, failure_state_reason = $5, end_time = $6,
+             short_lived_token = null, short_lived_expire_time = null
+         where authorization_id = $1 and claim_id = $2 and state = 'IN_PROGRESS'",
+        id.0,
+        claim_id,
+        ending.state().as_str(),
+        ending.reason.as_str_name(),
+        ending.state_reason.map(StateReason::as_str),
+        now
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! Tokens leave storage here, each with a row that says to whom.
+
+use sqlx::{PgConnection, PgPool};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::coalescer::Batch;
+use super::{CorruptRow, StoreError, join_scopes, split_scopes};
+use crate::ids::{AccountId, ThreadsUserId};
+use crate::states::{AccountState, StateReason};
+
+/// A caller's wish for the token of an account.
+pub struct TokenFetch {
+    /// The account.
+    pub account_id: AccountId,
+    /// The caller's app.
+    pub app_id: String,
+    /// The user it must be linked to.
+    pub user_id: String,
+    /// The token must live until then.
+    pub good_until: OffsetDateTime,
+    /// The token must have been asked for all of these.
+    pub required_scopes: Vec<String>,
+    /// The name of the caller, for the trail.
+    pub caller: String,
+    /// What for, for the trail.
+    pub purpose: Option<String>,
+    /// Now.
+    pub now: OffsetDateTime,
+}
+
+/// The account behind a wish, and its sealed token if the wish is granted.
+pub struct TokenFetched {
+    /// Where the account stands.
+    pub state: AccountState,
+    /// Why it is not ACTIVE.
+    pub state_reason: Option<StateReason>,
+    /// What the token was asked for.
+    pub scopes: Vec<String>,
+    /// The person at Threads.
+    pub threads_user_id: ThreadsUserId,
+    /// When the token dies.
+    pub token_expire_time: Option<OffsetDateTime>,
+    /// The sealed token. Present exactly when the fetch has been recorded.
+    pub granted: Option<Vec<u8>>,
+}
+
+/// Fetches tokens: concurrent fetches share one update and one insert, which are
+/// committed before any token leaves. `None`: that user has no such account.
+pub struct FetchTokens;
+
+impl Batch for FetchTokens {
+    type Request = TokenFetch;
+    type Answer = Option<TokenFetched>;
+    const NAME: &'static str = "token_fetches";
+
+    async fn run(connection: &mut PgConnection, fetches: &[TokenFetch]) -> sqlx::Result<Vec<Self::Answer>> {
+        let accounts: Vec<Uuid> = fetches.iter().map(|fetch| fetch.account_id.0).collect();
+        let apps: Vec<&str> = fetches.iter().map(|fetch| fetch.app_id.as_str()).collect();
+        let users: Vec<&str> = fetches.iter().map(|fetch| fetch.user_id.as_str()).collect();
+        let good_until: Vec<OffsetDateTime> = fetches.iter().map(|fetch| fetch.good_until).collect();
+        let required: Vec<String> = fetches.iter().map(|fetch| join_scopes(&fetch.required_scopes)).collect();
+        let callers: Vec<&str> = fetches.iter().map(|fetch| fetch.caller.as_str()).collect();
+        let purposes: Vec<Option<&str>> = fetches.iter().map(|fetch| fetch.purpose.as_deref()).collect();
+        let nows: Vec<OffsetDateTime> = fetches.iter().map(|fetch| fetch.now).collect();
+        let rows = sqlx::query!(
+            r#"with wanted as (
+                   select * from unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::text[],
+                                        $6::text[], $7::text[], $8::timestamptz[])
+                   with ordinality as w(account_id, app_id, user_id, good_until, required_scopes, caller,
+                                        purpose, now, n)
+               ), granted as (
+                   select w.n, w.account_id, w.app_id, w.user_id, w.caller, w.purpose, w.now
+                   from wanted w
+                   join accounts a using (account_id, app_id, user_id)
+                   where a.state = 'ACTIVE' and a.token_expire_time > w.now
+                     and a.token_expire_time >= w.good_until
+                     and string_to_array(a.scopes, ' ') @> string_to_array(w.required_scopes, ' ')
+               ), touched as (
+                   -- Once a minute at most, so that a busy token is not a busy row.
+                   update accounts a
+                   set last_token_fetch_time = g.minute
+                   from (select account_id, date_trunc('minute', max(now)) as minute
+                         from granted group by account_id) g
+                   where a.account_id = g.account_id
+                     and (a.last_token_fetch_time is null or a.last_token_fetch_time < g.minute)
+               ), audited as (
+                   insert into audit (app_id, account_id, user_id, caller, action, purpose, audit_time)
+                   select app_id, account_id, user_id, caller, 'FETCH_ACCESS_TOKEN', purpose, now
+                   from granted order by n
+               )
+               select a.account_id as "account_id?", a.state as "state?", a.state_reason, a.scopes as "scopes?",
+                      a.threads_user_id as "threads_user_id?", a.token_expire_time,
+                      case when g.n is not null then a.token end as token
+               from wanted w
+               left join accounts a using (account_id, app_id, user_id)
+               left join granted g using (n)
+               order by w.n"#,
+            &accounts,
+            &apps as _,
+            &users as _,
+            &good_until,
+            &required,
+            &callers as _,
+            &purposes as _,
+            &nows
+        )
+        .fetch_all(connection)
+        .await?;
+        let mut answers = Vec::with_capacity(rows.len());
+        for row in rows {
+            let Some(id) = row.account_id else {
+                answers.push(None);
+                continue;
+            };
+            let corrupt = |what| CorruptRow { table: "accounts", id, what }.into_sqlx();
+            let state = row.state.as_deref().and_then(AccountState::parse);
+            let person = row.threads_user_id.as_deref().and_then(ThreadsUserId::parse);
+            answers.push(Some(TokenFetched {
+                state: state.ok_or_else(|| corrupt("unknown state"))?,
+                state_reason: row.state_reason.as_deref().and_then(StateReason::parse),
+                scopes: split_scopes(&row.scopes.unwrap_or_default()),
+                threads_user_id: person.ok_or_else(|| corrupt("not a Threads id"))?,
+                token_expire_time: row.token_expire_time,
+                granted: row.token,
+            }));
+        }
+        Ok(answers)
+    }
+}
+
+/// The sealed token of an account, for our own calls to Threads.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn sealed_token(pool: &PgPool, id: AccountId) -> Result<Option<Vec<u8>>, StoreError> {
+    let token = sqlx::query_scalar!("select token from accounts where account_id = $1", id.0);
+    Ok(token.fetch_optional(pool).await?.flatten())
+}
