@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::proto::v1::ErrorReason as Reason;
@@ -15,16 +16,19 @@ pub const FIELD_VIOLATIONS_MAX: usize = 20;
 /// The result of everything that can fail for a reason.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A failure, with its published reason.
+/// A failure, with its published reason. Cheap to clone: several callers may wait
+/// for one piece of work.
+#[derive(Clone)]
 pub struct Error(Box<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     reason: Reason,
     message: Cow<'static, str>,
     metadata: Vec<(&'static str, String)>,
     fields: Vec<FieldViolation>,
     retry_after: Option<Duration>,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 /// A field of the request that is missing or wrong.
@@ -91,7 +95,7 @@ impl Error {
     /// Keeps what lies behind it, for the log.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        self.0.source = Some(source.into());
+        self.0.source = Some(Arc::from(source.into()));
         self
     }
 

@@ -1,0 +1,280 @@
+//! Completing: whose flow it is, who may spend the code, and what everybody
+//! else who asks the same is told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::state::Request;
+use super::{Answer, Completed, Completion, Held, Outcome, exchange, failure};
+use crate::error::{Error, Reason, Result};
+use crate::ids::mint_claim;
+use crate::service::{App, Service};
+use crate::states::Step;
+use crate::store::StoreError;
+use crate::store::audit;
+use crate::store::authorizations::{self, Authorization, Claim, Claimed, Ending, Progress};
+
+/// The longest that the work of one completion takes.
+pub(super) const WORK_MAX: Duration = Duration::from_secs(25);
+/// How long a claim holds. Longer than the work, so that only a process that
+/// has died or frozen loses it.
+const CLAIM_LIFETIME: Duration = Duration::from_secs(30);
+/// How long before its deadline a caller that waits is told to come again.
+const ANSWER_MARGIN: Duration = Duration::from_millis(500);
+/// How often somebody who waits looks, at first and at last.
+const LOOK_FIRST: Duration = Duration::from_millis(15);
+const LOOK_LAST: Duration = Duration::from_millis(250);
+
+/// How far a completion that may begin has come when its task ends.
+enum Began {
+    /// It has an account.
+    Done(Box<Completed>),
+    /// Somebody else has it, or had it.
+    ElsewhereNow,
+}
+
+/// Completes an authorization.
+///
+/// # Errors
+/// The reasons that the proto lists.
+pub async fn complete(
+    service: &Arc<Service>,
+    app: &Arc<App>,
+    completion: Completion,
+    deadline: Instant,
+) -> Result<Completed> {
+    let now = service.clock.now();
+    let request = Request::open(&service.keyring, app.id(), &completion.state)
+        .ok_or_else(|| Error::new(Reason::StateInvalid))?;
+    check_fields(&request, &completion)?;
+    if !request.is_of(completion.user_id.as_deref(), completion.session_binding.as_deref()) {
+        return refuse_mismatch(service, app, request, completion).await;
+    }
+    if now >= request.expire_time && service.store.authorizations.submit(request.id).await?.is_none() {
+        return Err(failure(Reason::AuthorizationExpired, request.id));
+    }
+    check_account(service, app, &request).await?;
+    let answer_hash = completion.answer.hash();
+    let answer = Arc::new(completion.answer);
+    if now < request.expire_time {
+        let begin = begin(Arc::clone(service), Arc::clone(app), request.clone(), Arc::clone(&answer));
+        if let Began::Done(completed) = service.finish(begin).await? {
+            return Ok(*completed);
+        }
+    }
+    follow(service, app, &request, &answer, &answer_hash, deadline).await
+}
+
+/// What the fields must be depends on what was sealed.
+fn check_fields(request: &Request, completion: &Completion) -> Result<()> {
+    match (&request.user_id, &completion.user_id) {
+        (Some(_), None) => Err(Error::field("user_id", "is required to complete a link")),
+        (None, Some(_)) => Err(Error::field("user_id", "must be absent for a sign-in")),
+        // Refused rather than ignored: whoever sends one believes that it is checked.
+        _ if request.session_binding_hash.is_none() && completion.session_binding.is_some() => {
+            Err(Error::field("session_binding", "must be absent: the authorization was created without one"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Somebody else's flow: it ends here, its code is never spent, and the trail
+/// says so.
+async fn refuse_mismatch(
+    service: &Arc<Service>,
+    app: &Arc<App>,
+    request: Request,
+    completion: Completion,
+) -> Result<Completed> {
+    let work = {
+        let (service, app) = (Arc::clone(service), Arc::clone(app));
+        async move {
+            let now = service.clock.now();
+            let ending = Ending::new(Reason::SessionMismatch);
+            let claim = claim(&service, &app, &request, &completion.answer, Some(ending));
+            let user_id = completion.user_id.as_deref();
+            let pool = &service.store.pool;
+            let trail = audit::session_mismatch(pool, app.id(), request.id, user_id, &completion.caller, now);
+            let (claimed, trail) = tokio::join!(service.store.claims.submit(claim), trail);
+            claimed?;
+            trail?;
+            tracing::warn!(authorization.id = %request.id, "an authorization was presented for another session");
+            Err(failure(Reason::SessionMismatch, request.id))
+        }
+    };
+    service.finish(work).await
+}
+
+/// A completion for one account of a user asks, before a code is spent, whether
+/// the user has it.
+async fn check_account(service: &Service, app: &App, request: &Request) -> Result<()> {
+    let Some(id) = request.account_id else { return Ok(()) };
+    let found = service.store.accounts.submit(Box::new([id])).await?.pop().flatten();
+    let fits = found
+        .is_some_and(|account| account.app_id == app.id() && Some(&account.user_id) == request.user_id.as_ref());
+    if fits { Ok(()) } else { Err(failure(Reason::AccountNotFound, request.id).with("account_id", id)) }
+}
+
+fn claim(service: &Service, app: &App, request: &Request, answer: &Answer, ending: Option<Ending>) -> Claim {
+    let now = service.clock.now();
+    let answer_hash = answer.hash();
+    Claim {
+        id: request.id,
+        app_id: app.id().to_owned(),
+        user_id: request.user_id.clone(),
+        account_id: request.account_id,
+        scopes: request.scopes.clone(),
+        transfer: request.transfer,
+        answer_hash,
+        code_hash: matches!(answer, Answer::Code(_)).then_some(answer_hash),
+        ending,
+        claim_id: mint_claim(),
+        claim_expire_time: now + CLAIM_LIFETIME,
+        create_time: request.create_time,
+        now,
+    }
+}
+
+/// Claims the authorization and, if that is won, carries it out.
+async fn begin(service: Arc<Service>, app: Arc<App>, request: Request, answer: Arc<Answer>) -> Result<Began> {
+    let work_deadline = Instant::now() + WORK_MAX;
+    let ending = matches!(*answer, Answer::Denied).then(|| Ending::new(Reason::AuthorizationDenied));
+    let claim = claim(&service, &app, &request, &answer, ending);
+    let held = Held { claim_id: claim.claim_id, consent_time: claim.now, request };
+    match (service.store.claims.submit(claim).await?, &*answer) {
+        (Claimed::Taken, _) => Ok(Began::ElsewhereNow),
+        (_, Answer::Denied) => Err(failure(Reason::AuthorizationDenied, held.request.id)),
+        (Claimed::Ended, _) => Err(failure(Reason::CodeRejected, held.request.id)),
+        (Claimed::Won, Answer::Code(code)) => {
+            exchange::from_code(&service, &app, &held, code, work_deadline).await.map(Began::from)
+        }
+    }
+}
+
+impl From<Option<Completed>> for Began {
+    fn from(completed: Option<Completed>) -> Self {
+        completed.map_or(Self::ElsewhereNow, |completed| Self::Done(Box::new(completed)))
+    }
+}
+
+/// Waits for the one outcome, and takes the work over if nobody is at it.
+async fn follow(
+    service: &Arc<Service>,
+    app: &Arc<App>,
+    request: &Request,
+    answer: &Arc<Answer>,
+    answer_hash: &[u8; 32],
+    deadline: Instant,
+) -> Result<Completed> {
+    let closed = || failure(Reason::AuthorizationClosed, request.id);
+    let mut look = LOOK_FIRST;
+    loop {
+        let found = service.store.authorizations.submit(request.id).await?;
+        let found = found.filter(|found| found.app_id == app.id()).ok_or_else(closed)?;
+        if found.answer_hash != answer_hash {
+            return Err(closed());
+        }
+        match &found.progress {
+            Progress::Succeeded { outcome, .. } => {
+                return finished(service, request, &found, Outcome::new(request.is_sign_in(), *outcome)).await;
+            }
+            Progress::Ended { failure, .. } => return Err(ended(request, *failure)),
+            Progress::InProgress { claim_expire_time, .. } if *claim_expire_time <= service.clock.now() => {
+                let again = resume(Arc::clone(service), Arc::clone(app), request.clone(), found, Arc::clone(answer));
+                if let Began::Done(completed) = service.finish(again).await? {
+                    return Ok(*completed);
+                }
+            }
+            Progress::InProgress { .. } => {}
+        }
+        if Instant::now() + look + ANSWER_MARGIN > deadline {
+            return Err(failure(Reason::AuthorizationInProgress, request.id));
+        }
+        sleep(look).await;
+        look = (look * 2).min(LOOK_LAST);
+    }
+}
+
+/// A stored success, told again.
+async fn finished(
+    service: &Service,
+    request: &Request,
+    found: &Authorization,
+    outcome: Outcome,
+) -> Result<Completed> {
+    let lost = || failure(Reason::AccountNotFound, request.id);
+    let id = found.account_id.ok_or_else(lost)?;
+    let account = service.store.accounts.submit(Box::new([id])).await?.pop().flatten();
+    // It may have been erased since, or be another user's now.
+    let account = account.filter(|account| Some(&account.user_id) == found.user_id.as_ref()).ok_or_else(lost)?;
+    Ok(Completed { id: request.id, account, outcome })
+}
+
+/// A stored failure, told again.
+fn ended(request: &Request, ending: Ending) -> Error {
+    let error = match ending.reason {
+        // Whoever asks now is the right one, but the authorization is over.
+        Reason::SessionMismatch => return failure(Reason::AuthorizationClosed, request.id),
+        reason => failure(reason, request.id),
+    };
+    let error = match (ending.reason, request.account_id) {
+        (Reason::AccountMismatch | Reason::AccountNotFound, Some(id)) => error.with("account_id", id),
+        _ => error,
+    };
+    match ending.state_reason {
+        Some(why) => error.with("state_reason", why.as_str()),
+        None => error,
+    }
+}
+
+/// Goes on where a process that died, or a failure of Threads, left off.
+async fn resume(
+    service: Arc<Service>,
+    app: Arc<App>,
+    request: Request,
+    found: Authorization,
+    answer: Arc<Answer>,
+) -> Result<Began> {
+    let work_deadline = Instant::now() + WORK_MAX;
+    let now = service.clock.now();
+    let claim_id = mint_claim();
+    let resumed =
+        authorizations::resume(&service.store.pool, request.id, claim_id, now + CLAIM_LIFETIME, now).await;
+    let Some(resumed) = resumed.map_err(Error::from)? else { return Ok(Began::ElsewhereNow) };
+    let held = Held { request, claim_id, consent_time: found.attempt_time };
+    match (resumed.step, resumed.short_lived, &*answer) {
+        (Step::Unsent, _, Answer::Code(code)) => {
+            exchange::from_code(&service, &app, &held, code, work_deadline).await.map(Began::from)
+        }
+        (Step::Exchanged, Some((sealed, expire_time)), _) if expire_time > now => {
+            exchange::from_short_lived(&service, &app, &held, &sealed, work_deadline).await.map(Began::from)
+        }
+        // The code may be spent and its token is lost, or has died.
+        _ => Err(end(&service, &held, Ending::new(Reason::AuthorizationInterrupted)).await),
+    }
+}
+
+/// Ends a held authorization and answers with the error that tells so.
+pub(super) async fn end(service: &Service, held: &Held, ending: Ending) -> Error {
+    let now = service.clock.now();
+    let ended = authorizations::end(&service.store.pool, held.request.id, held.claim_id, ending, now).await;
+    not_stored(held, ended);
+    self::ended(&held.request, ending)
+}
+
+/// Leaves a held authorization to whoever asks next.
+pub(super) async fn release(service: &Service, held: &Held, unsent: bool) {
+    let now = service.clock.now();
+    let left = authorizations::release(&service.store.pool, held.request.id, held.claim_id, unsent, now).await;
+    not_stored(held, left);
+}
+
+/// What could not be written now is found out by whoever asks after the claim
+/// has run out; the caller's answer stays true.
+fn not_stored(held: &Held, result: Result<(), StoreError>) {
+    if let Err(error) = result {
+        tracing::warn!(authorization.id = %held.request.id, "the end of an attempt was not stored: {error}");
+    }
+}

@@ -1,0 +1,156 @@
+//! The `state`: the authorization request itself, sealed, so that creating one
+//! stores nothing and any replica finishes what another began.
+
+use aws_lc_rs::constant_time;
+use prost::Message as _;
+use time::OffsetDateTime;
+
+use super::binding_hash;
+use crate::clock;
+use crate::ids::{AccountId, AuthorizationId};
+use crate::proto::internal;
+use crate::sealing::{Keyring, Place, Purpose};
+use crate::store::{join_scopes, split_scopes};
+
+/// An authorization request.
+#[derive(Clone)]
+pub(super) struct Request {
+    pub id: AuthorizationId,
+    pub create_time: OffsetDateTime,
+    pub expire_time: OffsetDateTime,
+    /// None for a sign-in.
+    pub user_id: Option<String>,
+    pub session_binding_hash: Option<[u8; 32]>,
+    pub account_id: Option<AccountId>,
+    pub transfer: bool,
+    pub redirect_uri: String,
+    pub scopes: Vec<String>,
+}
+
+fn place(app_id: &str) -> Place<'_> {
+    // The app is in the associated data: another app's state does not open.
+    Place { purpose: Purpose::State, app_id, row: b"" }
+}
+
+impl Request {
+    pub(super) fn seal(&self, keyring: &Keyring, app_id: &str) -> String {
+        let state = internal::State {
+            authorization_id: self.id.0.as_bytes().to_vec(),
+            create_time_ms: clock::unix_milliseconds(self.create_time),
+            expire_time_ms: clock::unix_milliseconds(self.expire_time),
+            user_id: self.user_id.clone(),
+            session_binding_hash: self.session_binding_hash.map(|hash| hash.to_vec()).unwrap_or_default(),
+            account_id: self.account_id.map(|id| id.0.as_bytes().to_vec()).unwrap_or_default(),
+            transfer: self.transfer,
+            redirect_uri: self.redirect_uri.clone(),
+            scopes: join_scopes(&self.scopes),
+        };
+        keyring.seal_text(place(app_id), &state.encode_to_vec())
+    }
+
+    /// `None` for whatever we did not seal for this app.
+    pub(super) fn open(keyring: &Keyring, app_id: &str, state: &str) -> Option<Self> {
+        let plaintext = keyring.open_text(place(app_id), state).ok()?;
+        let state = internal::State::decode(plaintext.as_slice()).ok()?;
+        let optional = |bytes: &[u8]| (!bytes.is_empty()).then(|| AccountId::from_bytes(bytes));
+        Some(Self {
+            id: AuthorizationId::from_bytes(&state.authorization_id)?,
+            create_time: clock::from_unix_milliseconds(state.create_time_ms)?,
+            expire_time: clock::from_unix_milliseconds(state.expire_time_ms)?,
+            user_id: state.user_id,
+            session_binding_hash: match state.session_binding_hash.as_slice() {
+                [] => None,
+                hash => Some(hash.try_into().ok()?),
+            },
+            account_id: match optional(&state.account_id) {
+                None => None,
+                Some(id) => Some(id?),
+            },
+            transfer: state.transfer,
+            redirect_uri: state.redirect_uri,
+            scopes: split_scopes(&state.scopes),
+        })
+    }
+
+    pub(super) fn is_sign_in(&self) -> bool {
+        self.user_id.is_none()
+    }
+
+    /// Whether it was made for this user and this browser session.
+    pub(super) fn is_of(&self, user_id: Option<&str>, session_binding: Option<&[u8]>) -> bool {
+        let same_binding = match (&self.session_binding_hash, session_binding) {
+            (None, None) => true,
+            (Some(hash), Some(binding)) => {
+                constant_time::verify_slices_are_equal(hash, &binding_hash(binding)).is_ok()
+            }
+            _ => false,
+        };
+        self.user_id.as_deref() == user_id && same_binding
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authorizations::STATE_MAX;
+    use crate::config::{REDIRECT_URI_MAX, with_basic_scope};
+    use crate::ids::USER_ID_MAX;
+
+    fn request() -> Request {
+        Request {
+            id: AuthorizationId::mint(OffsetDateTime::UNIX_EPOCH),
+            create_time: OffsetDateTime::UNIX_EPOCH,
+            expire_time: OffsetDateTime::UNIX_EPOCH + super::super::STATE_LIFETIME,
+            user_id: Some("user-1".to_owned()),
+            session_binding_hash: Some(binding_hash(b"0123456789abcdef")),
+            account_id: None,
+            transfer: false,
+            redirect_uri: "https://id.example.com/api/auth/callback/threads".to_owned(),
+            scopes: with_basic_scope(&[]),
+        }
+    }
+
+    #[test]
+    fn a_state_opens_for_its_app_alone() {
+        let keyring = Keyring::generate("");
+        let request = request();
+        let sealed = request.seal(&keyring, "default");
+        let opened = Request::open(&keyring, "default", &sealed).unwrap();
+        assert_eq!(opened.id, request.id);
+        assert_eq!(opened.user_id.as_deref(), Some("user-1"));
+        assert!(Request::open(&keyring, "other", &sealed).is_none());
+        assert!(Request::open(&Keyring::generate(""), "default", &sealed).is_none());
+        assert!(sealed.len() <= 280, "{}", sealed.len());
+    }
+
+    #[test]
+    fn the_largest_request_that_matters_fits() {
+        let known = [
+            "content_publish", "read_replies", "manage_replies", "manage_insights", "manage_mentions",
+            "keyword_search", "delete", "location_tagging", "profile_discovery", "share_to_instagram",
+        ];
+        let large = Request {
+            user_id: Some("u".repeat(USER_ID_MAX)),
+            account_id: Some(AccountId(uuid::Uuid::max())),
+            redirect_uri: "r".repeat(REDIRECT_URI_MAX),
+            scopes: with_basic_scope(&known.map(|name| format!("threads_{name}"))),
+            ..request()
+        };
+        let length = large.seal(&Keyring::generate(""), &"a".repeat(32)).len();
+        assert!(length <= STATE_MAX, "{length}");
+    }
+
+    #[test]
+    fn it_is_of_one_user_and_one_session() {
+        let (user, session): (_, &[u8]) = (Some("user-1"), b"0123456789abcdef");
+        let request = request();
+        assert!(request.is_of(user, Some(session)));
+        assert!(!request.is_of(user, None));
+        assert!(!request.is_of(user, Some(b"0123456789abcdeX")));
+        assert!(!request.is_of(Some("user-2"), Some(session)));
+        assert!(!request.is_of(None, Some(session)));
+        let unbound = Request { session_binding_hash: None, ..request };
+        assert!(unbound.is_of(user, None));
+        assert!(!unbound.is_of(user, Some(session)));
+    }
+}

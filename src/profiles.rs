@@ -1,0 +1,81 @@
+//! Profiles: as stored, or read again from Threads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::accounts::{self, AccountName};
+use crate::error::{Error, Reason, Result};
+use crate::ids::AccountId;
+use crate::sealing::{Place, Purpose};
+use crate::secret::AccessToken;
+use crate::service::{App, Service};
+use crate::store::accounts::{Account, store_profile};
+use crate::store::tokens::sealed_token;
+
+/// The longest that reading a profile again takes.
+const READ_MAX: Duration = Duration::from_secs(12);
+
+/// An account that has a profile, no older than `max_age` if that is given.
+///
+/// # Errors
+/// ACCOUNT_NOT_FOUND, PROFILE_NOT_FOUND, the store's; when it must be read again
+/// also what Threads, the token or its sealing say.
+pub async fn get(
+    service: &Arc<Service>,
+    app: &Arc<App>,
+    name: &AccountName,
+    user_id: Option<&str>,
+    max_age: Option<Duration>,
+) -> Result<Account> {
+    let account = accounts::get(service, app, name, user_id).await?;
+    let Some(fetched) = &account.profile else { return Err(no_profile(account.id)) };
+    let age = service.clock.now() - fetched.fetch_time;
+    match max_age {
+        Some(max_age) if max_age.is_zero() || age > max_age => read_again(service, app, account).await,
+        _ => Ok(account),
+    }
+}
+
+fn no_profile(id: AccountId) -> Error {
+    Error::new(Reason::ProfileNotFound).with("account_id", id)
+}
+
+/// Reads the profile from Threads. Those who ask at once share one reading.
+async fn read_again(service: &Arc<Service>, app: &Arc<App>, account: Account) -> Result<Account> {
+    let (user_id, authorize_time) = (account.user_id.clone(), account.authorize_time);
+    let reading = service.profile_reads.join(account.id, || {
+        let work = read(Arc::clone(service), Arc::clone(app), account.clone());
+        let task = service.tasks.spawn(work);
+        async move { task.await.unwrap_or_else(|error| Err(Error::internal(error))) }
+    });
+    let read = reading.await?;
+    // A reading that somebody else began may be of before a transfer.
+    if read.user_id == user_id && read.authorize_time >= authorize_time {
+        Ok(read)
+    } else {
+        Err(Error::new(Reason::AccountNotFound).with("account_id", account.id))
+    }
+}
+
+async fn read(service: Arc<Service>, app: Arc<App>, account: Account) -> Result<Account> {
+    let id = account.id;
+    let with_id = |error: Error| error.with("account_id", id);
+    let sealed = sealed_token(&service.store.pool, id).await?.ok_or_else(|| no_profile(id))?;
+    let place = Place { purpose: Purpose::Token, app_id: app.id(), row: id.0.as_bytes() };
+    let token = service.keyring.open(place, &sealed).map_err(|error| with_id(error.into()))?;
+    let token = std::str::from_utf8(&token).map_err(Error::internal)?;
+    let token = AccessToken::new(token.to_owned());
+    let me = app.threads.me(&token, Instant::now() + READ_MAX).await.map_err(|failure| with_id(failure.into()))?;
+    if me.profile.id != account.threads_user_id {
+        tracing::error!(account.id = %id, "Threads answered with another person's profile");
+        return Err(with_id(Error::new(Reason::ProviderIdentityConflict)));
+    }
+    let now = service.clock.now();
+    store_profile(&service.store.pool, id, account.authorize_time, &me.profile, now).await?;
+    // As it stands now: somebody may have unlinked it, or consented anew.
+    let name = AccountName::Id(id);
+    let account = accounts::get(&service, &app, &name, Some(&account.user_id)).await?;
+    if account.profile.is_some() { Ok(account) } else { Err(no_profile(id)) }
+}

@@ -1,0 +1,347 @@
+//! The controls over HTTP, for tests in other languages and for people with curl.
+//!
+//! The only secret it ever gives out is the code in a callback URL, which is what that call is for;
+//! codes and tokens in the ledger appear as fingerprints.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, State as Shares};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::controls::Controls;
+use super::faults::Fault;
+use super::knobs::Knobs;
+use super::ledger::{Endpoint, Entry};
+use super::oauth::Decision;
+use super::page;
+use super::people::Persona;
+use super::platform::Shared;
+
+/// How many ledger entries are listed unless the caller says otherwise.
+const LISTED: usize = 200;
+
+const INDEX: [(&str, &str); 17] = [
+    (
+        "GET /_simulator/ledger",
+        "what was received; ?endpoint=me&limit=200",
+    ),
+    (
+        "DELETE /_simulator/ledger",
+        "forget entries, counts and violations",
+    ),
+    (
+        "GET /_simulator/violations",
+        "what the client did that it must not do",
+    ),
+    ("GET /_simulator/personas", "the people"),
+    (
+        "POST /_simulator/personas",
+        "add or replace one: key, id, username, …",
+    ),
+    (
+        "POST /_simulator/personas/{key}/{action}",
+        "rename {username}, picture {url}, private, accept, revoke, password, checkpoint, lapse, ban {banned}, throttle {seconds}",
+    ),
+    (
+        "POST /_simulator/consent",
+        "{authorization_url, persona, decision: allow|deny} -> {callback_url}",
+    ),
+    (
+        "POST /_simulator/faults",
+        "{endpoint, fault, times}; a fault such as \"html502\" or {\"delay\": 500}",
+    ),
+    ("DELETE /_simulator/faults", "forget faults still to come"),
+    ("GET /_simulator/knobs", "the platform's variants"),
+    ("POST /_simulator/knobs", "change some of them"),
+    ("GET /_simulator/time", "the clock"),
+    ("POST /_simulator/time", "{now}: set the clock"),
+    ("POST /_simulator/advance", "{seconds}: move the clock"),
+    (
+        "POST /_simulator/apps",
+        "register an app: {client_id, client_secret, redirect_uris}",
+    ),
+    ("POST /_simulator/apps/{client_id}/throttle", "{seconds}"),
+    ("GET /_simulator/style.css", "the consent page's stylesheet"),
+];
+
+/// The routes under `/_simulator/`.
+pub(super) fn router() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/_simulator", get(index))
+        .route("/_simulator/", get(index))
+        .route("/_simulator/style.css", get(style))
+        .route("/_simulator/ledger", get(ledger).delete(forget))
+        .route("/_simulator/violations", get(violations))
+        .route("/_simulator/personas", get(personas).post(add_persona))
+        .route("/_simulator/personas/{key}/{action}", post(act))
+        .route("/_simulator/consent", post(consent))
+        .route("/_simulator/faults", post(add_fault).delete(clear_faults))
+        .route("/_simulator/knobs", get(knobs).post(turn_knobs))
+        .route("/_simulator/time", get(time).post(set_time))
+        .route("/_simulator/advance", post(advance))
+        .route("/_simulator/apps", post(add_app))
+        .route("/_simulator/apps/{client_id}/throttle", post(throttle_app))
+        .route(
+            "/_simulator/{*unknown}",
+            get(unknown).post(unknown).delete(unknown),
+        )
+        .route("/favicon.ico", get(async || StatusCode::NO_CONTENT))
+}
+
+type Here = Shares<Arc<Shared>>;
+
+fn controls(Shares(shared): Here) -> Controls {
+    Controls { shared }
+}
+
+fn done() -> Response {
+    Json(json!({"done": true})).into_response()
+}
+
+fn refused(status: StatusCode, message: &str) -> Response {
+    (status, Json(json!({"error": message}))).into_response()
+}
+
+async fn unknown() -> Response {
+    refused(
+        StatusCode::NOT_FOUND,
+        "no such control; GET /_simulator/ lists them",
+    )
+}
+
+async fn index() -> Json<Value> {
+    Json(
+        INDEX
+            .iter()
+            .map(|(route, purpose)| ((*route).to_owned(), Value::from(*purpose)))
+            .collect(),
+    )
+}
+
+async fn style() -> Response {
+    (
+        [(header::CONTENT_TYPE, "text/css; charset=utf-8")],
+        page::STYLE,
+    )
+        .into_response()
+}
+
+#[derive(Deserialize)]
+struct Listing {
+    endpoint: Option<Endpoint>,
+    limit: Option<usize>,
+}
+
+async fn ledger(shared: Here, Query(listing): Query<Listing>) -> Json<Value> {
+    let entries = controls(shared).ledger();
+    let wanted = |entry: &&Entry| {
+        listing
+            .endpoint
+            .is_none_or(|endpoint| entry.endpoint == endpoint)
+    };
+    let mut newest: Vec<Value> = entries
+        .iter()
+        .rev()
+        .filter(wanted)
+        .take(listing.limit.unwrap_or(LISTED))
+        .map(shown)
+        .collect();
+    newest.reverse();
+    Json(json!({"entries": newest}))
+}
+
+fn shown(entry: &Entry) -> Value {
+    json!({
+        "sequence": entry.sequence,
+        "time": entry.time,
+        "endpoint": entry.endpoint,
+        "method": entry.method,
+        "path": entry.path,
+        "parameters": entry.parameters,
+        "user_agent": entry.user_agent,
+        "persona": entry.persona.as_deref(),
+        "code": entry.code_print(),
+        "token": entry.token_print(),
+        "times": entry.times,
+        "status": entry.status,
+        "error": entry.error,
+        "fault": entry.fault,
+    })
+}
+
+async fn forget(shared: Here) -> Response {
+    controls(shared).clear_ledger();
+    done()
+}
+
+async fn violations(shared: Here) -> Json<Value> {
+    Json(json!({"violations": controls(shared).violations()}))
+}
+
+async fn personas(shared: Here) -> Json<Value> {
+    Json(json!({"personas": controls(shared).personas()}))
+}
+
+async fn add_persona(shared: Here, Json(persona): Json<Persona>) -> Response {
+    let digits = !persona.id.is_empty() && persona.id.bytes().all(|byte| byte.is_ascii_digit());
+    if persona.key.is_empty() || !digits || persona.username.is_empty() {
+        return refused(
+            StatusCode::BAD_REQUEST,
+            "key, id (digits) and username are needed",
+        );
+    }
+    controls(shared).add_persona(persona);
+    done()
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Action {
+    username: String,
+    url: Option<String>,
+    banned: Option<bool>,
+    seconds: i64,
+}
+
+async fn act(
+    shared: Here,
+    Path((key, action)): Path<(String, String)>,
+    body: Option<Json<Action>>,
+) -> Response {
+    let controls = controls(shared);
+    if controls.persona(&key).is_none() {
+        return refused(StatusCode::NOT_FOUND, "nobody has this key");
+    }
+    let details = body.map(|Json(details)| details).unwrap_or_default();
+    match action.as_str() {
+        "rename" => controls.rename(&key, &details.username),
+        "picture" => controls.set_picture(&key, details.url.as_deref()),
+        "private" => controls.make_private(&key),
+        "accept" => controls.accept_invitation(&key),
+        "revoke" => controls.revoke_app(&key),
+        "password" => controls.change_password(&key),
+        "checkpoint" => controls.checkpoint(&key),
+        "lapse" => controls.lapse_grant(&key),
+        "ban" => controls.ban(&key, details.banned.unwrap_or(true)),
+        "throttle" => controls.throttle(&key, details.seconds),
+        _ => return refused(StatusCode::NOT_FOUND, "no such action"),
+    }
+    done()
+}
+
+#[derive(Deserialize)]
+struct Click {
+    authorization_url: String,
+    persona: String,
+    decision: Decision,
+}
+
+async fn consent(shared: Here, Json(click): Json<Click>) -> Response {
+    match controls(shared).consent(&click.authorization_url, &click.persona, click.decision) {
+        Ok(callback_url) => Json(json!({"callback_url": callback_url})).into_response(),
+        Err(page) => (
+            StatusCode::BAD_REQUEST,
+            [(header::CONTENT_TYPE, "application/json")],
+            page,
+        )
+            .into_response(),
+    }
+}
+
+#[derive(Deserialize)]
+struct Script {
+    endpoint: Endpoint,
+    fault: Fault,
+    times: Option<usize>,
+}
+
+async fn add_fault(shared: Here, Json(script): Json<Script>) -> Response {
+    controls(shared).fault_times(script.endpoint, script.times.unwrap_or(1), script.fault);
+    done()
+}
+
+async fn clear_faults(shared: Here) -> Response {
+    controls(shared).clear_faults();
+    done()
+}
+
+async fn knobs(Shares(shared): Here) -> Json<Knobs> {
+    Json(shared.lock().knobs.clone())
+}
+
+/// Lays the given knobs over the present ones.
+async fn turn_knobs(
+    Shares(shared): Here,
+    Json(changes): Json<serde_json::Map<String, Value>>,
+) -> Response {
+    let mut state = shared.lock();
+    let merged = serde_json::to_value(&state.knobs).and_then(|mut all| {
+        if let Value::Object(all) = &mut all {
+            all.extend(changes);
+        }
+        serde_json::from_value(all)
+    });
+    match merged {
+        Ok(merged) => {
+            state.knobs = merged;
+            done()
+        }
+        Err(error) => refused(StatusCode::BAD_REQUEST, &error.to_string()),
+    }
+}
+
+async fn time(shared: Here) -> Json<Value> {
+    Json(json!({"now": controls(shared).now()}))
+}
+
+#[derive(Deserialize)]
+struct Moment {
+    now: i64,
+}
+
+async fn set_time(shared: Here, Json(moment): Json<Moment>) -> Json<Value> {
+    let controls = controls(shared);
+    controls.set_time(moment.now);
+    Json(json!({"now": controls.now()}))
+}
+
+#[derive(Deserialize)]
+struct Seconds {
+    seconds: i64,
+}
+
+async fn advance(shared: Here, Json(Seconds { seconds }): Json<Seconds>) -> Json<Value> {
+    let controls = controls(shared);
+    controls.advance(seconds);
+    Json(json!({"now": controls.now()}))
+}
+
+#[derive(Deserialize)]
+struct Registration {
+    client_id: String,
+    client_secret: String,
+    redirect_uris: Vec<String>,
+}
+
+async fn add_app(shared: Here, Json(app): Json<Registration>) -> Response {
+    controls(shared).add_app(&app.client_id, &app.client_secret, app.redirect_uris);
+    done()
+}
+
+async fn throttle_app(
+    shared: Here,
+    Path(client_id): Path<String>,
+    Json(Seconds { seconds }): Json<Seconds>,
+) -> Response {
+    let known = shared.lock().apps.contains_key(&client_id);
+    if !known {
+        return refused(StatusCode::NOT_FOUND, "no app has this id");
+    }
+    controls(shared).throttle_app(&client_id, seconds);
+    done()
+}
