@@ -3,6 +3,8 @@
 create table authorizations (
     authorization_id uuid primary key,
     app_id text not null,
+    -- Whether it signs somebody in rather than link for a known user.
+    sign_in boolean not null,
     -- The user it was created for; for a sign-in null until there is an outcome.
     user_id text,
     -- The account that it was created to reauthorize, or that it led to.

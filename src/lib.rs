@@ -4,6 +4,7 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod flights;
+pub mod grpc;
 pub mod ids;
 pub mod metrics;
 #[cfg(feature = "simulator")]

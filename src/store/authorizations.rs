@@ -20,6 +20,8 @@ pub struct Authorization {
     pub id: AuthorizationId,
     /// The app.
     pub app_id: String,
+    /// Whether it signs somebody in.
+    pub sign_in: bool,
     /// The user it was created for, or that a sign-in led to.
     pub user_id: Option<String>,
     /// The account it was created for, or that it led to.
@@ -103,6 +105,7 @@ impl Ending {
 struct Row {
     authorization_id: Uuid,
     app_id: String,
+    sign_in: bool,
     user_id: Option<String>,
     account_id: Option<Uuid>,
     scopes: String,
@@ -143,6 +146,7 @@ impl TryFrom<Row> for Authorization {
         Ok(Self {
             id: AuthorizationId(row.authorization_id),
             app_id: row.app_id,
+            sign_in: row.sign_in,
             user_id: row.user_id,
             account_id: row.account_id.map(AccountId),
             scopes: split_scopes(&row.scopes),
@@ -166,7 +170,7 @@ impl Batch for ReadAuthorizations {
         let ids: Vec<Uuid> = requests.iter().map(|id| id.0).collect();
         let rows = sqlx::query_as!(
             Row,
-            "select authorization_id, app_id, user_id, account_id, scopes, answer_hash, state, step,
+            "select authorization_id, app_id, sign_in, user_id, account_id, scopes, answer_hash, state, step,
                     failure_reason, failure_state_reason, outcome, claim_expire_time,
                     create_time, attempt_time, end_time
              from authorizations
@@ -273,10 +277,10 @@ impl Batch for Claims {
                           end as failure_reason
                    from wanted w left join fresh f using (code_hash, authorization_id)
                ), claimed as (
-                   insert into authorizations (authorization_id, app_id, user_id, account_id, scopes, transfer,
+                   insert into authorizations (authorization_id, app_id, sign_in, user_id, account_id, scopes, transfer,
                                                answer_hash, state, step, failure_reason, claim_id,
                                                claim_expire_time, create_time, attempt_time, end_time)
-                   select authorization_id, app_id, user_id, account_id, scopes, transfer, answer_hash,
+                   select authorization_id, app_id, user_id is null, user_id, account_id, scopes, transfer, answer_hash,
                           case when failure_reason is null then 'IN_PROGRESS'
                                when failure_reason = 'AUTHORIZATION_DENIED' then 'DENIED'
                                else 'FAILED' end,

@@ -1,0 +1,148 @@
+//! The gRPC edge: the four services, health and reflection, behind one outer
+//! layer. It parses, calls a flow, and converts; it decides nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::server::NamedService;
+use tonic::transport::server::Router;
+use tonic::{Request, Response};
+use tonic_health::server::HealthReporter;
+use tower::layer::util::{Identity, Stack};
+
+use crate::proto::DESCRIPTORS;
+use crate::proto::v1::access_token_service_server::AccessTokenServiceServer;
+use crate::proto::v1::account_service_server::AccountServiceServer;
+use crate::proto::v1::authorization_service_server::AuthorizationServiceServer;
+use crate::proto::v1::profile_service_server::ProfileServiceServer;
+use crate::service::Service;
+
+mod access_tokens;
+mod accounts;
+mod authorizations;
+mod callback;
+mod caller;
+mod convert;
+mod fields;
+mod outer;
+mod page;
+mod profiles;
+mod status;
+
+pub use caller::{CALLER_KEY_PREFIX, Callers, new_caller_key};
+
+use caller::Caller;
+use outer::{Deadline, Outer};
+
+/// The largest request, in bytes. The largest legitimate one holds 200 ids.
+const REQUEST_MAX: usize = 64 * 1024;
+/// The largest response, in bytes: 200 profiles of 13 KiB and their overhead.
+const RESPONSE_MAX: usize = 4 * 1024 * 1024;
+/// The most calls at once on one connection.
+const STREAMS_MAX: u32 = 256;
+/// The longest list of headers, in bytes.
+const HEADERS_MAX: u32 = 16 * 1024;
+/// The names under which health is told.
+const HEALTHY: [&str; 5] = [
+    "",
+    <AuthorizationServiceServer<Api> as NamedService>::NAME,
+    <AccountServiceServer<Api> as NamedService>::NAME,
+    <ProfileServiceServer<Api> as NamedService>::NAME,
+    <AccessTokenServiceServer<Api> as NamedService>::NAME,
+];
+
+/// What answers calls.
+#[derive(Clone)]
+struct Api {
+    service: Arc<Service>,
+}
+
+/// Who calls, and until when an answer is of use.
+struct Call<'a> {
+    caller: &'a Caller,
+    deadline: tokio::time::Instant,
+}
+
+/// The call that the outer layer has let through.
+fn call<T>(request: &Request<T>) -> Result<Call<'_>, tonic::Status> {
+    let extensions = request.extensions();
+    let (Some(caller), Some(deadline)) = (extensions.get::<Arc<Caller>>(), extensions.get::<Deadline>()) else {
+        // Only if the outer layer were left out.
+        return Err(status::from_error(crate::error::Error::internal("a call without a caller")));
+    };
+    Ok(Call { caller, deadline: deadline.0 })
+}
+
+/// Answers with a message, or with the status of an error.
+fn answer<T>(result: crate::error::Result<T>) -> Result<Response<T>, tonic::Status> {
+    result.map(Response::new).map_err(status::from_error)
+}
+
+/// The server, ready to be given a listener, and the switch of its health.
+///
+/// # Errors
+/// If the descriptors cannot be reflected, which a build that works rules out.
+pub fn server(
+    service: &Arc<Service>,
+    callers: Callers,
+    reflection: bool,
+) -> Result<(Router<Stack<Outer, Identity>>, Health), tonic_reflection::server::Error> {
+    let api = Api { service: Arc::clone(service) };
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let reflection = reflection
+        .then(|| {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                .build_v1()
+        })
+        .transpose()?;
+    let router = tonic::transport::Server::builder()
+        .tcp_nodelay(true)
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_max_header_list_size(HEADERS_MAX)
+        .http2_keepalive_interval(Some(Duration::from_secs(60)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .layer(Outer::new(Arc::clone(service), callers))
+        .add_service(health)
+        .add_optional_service(reflection)
+        .add_service(
+            AuthorizationServiceServer::new(api.clone())
+                .max_decoding_message_size(REQUEST_MAX)
+                .max_encoding_message_size(RESPONSE_MAX),
+        )
+        .add_service(
+            AccountServiceServer::new(api.clone())
+                .max_decoding_message_size(REQUEST_MAX)
+                .max_encoding_message_size(RESPONSE_MAX),
+        )
+        .add_service(
+            ProfileServiceServer::new(api.clone())
+                .max_decoding_message_size(REQUEST_MAX)
+                .max_encoding_message_size(RESPONSE_MAX),
+        )
+        .add_service(
+            AccessTokenServiceServer::new(api)
+                .max_decoding_message_size(REQUEST_MAX)
+                .max_encoding_message_size(RESPONSE_MAX),
+        );
+    Ok((router, Health(reporter)))
+}
+
+/// What `grpc.health.v1` tells.
+#[derive(Clone)]
+pub struct Health(HealthReporter);
+
+impl Health {
+    /// Says for every service whether it can be used.
+    pub async fn set(&self, serving: bool) {
+        let status = if serving {
+            tonic_health::ServingStatus::Serving
+        } else {
+            tonic_health::ServingStatus::NotServing
+        };
+        for name in HEALTHY {
+            self.0.set_service_status(name, status).await;
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! `AuthorizationService`.
+
+use tonic::{Request, Response, Status};
+
+use super::fields::Fields;
+use super::{Api, answer, call, callback, convert};
+use crate::authorizations::{self, Completion, Creation, Flow};
+use crate::config::Role;
+use crate::error::{Error, Reason, Result};
+use crate::proto::v1::authorization_service_server::AuthorizationService;
+use crate::proto::v1::complete_authorization_request::Answer as AnswerField;
+use crate::proto::v1::create_authorization_url_request::{Flow as FlowField, Link, SignIn};
+use crate::proto::v1::{
+    CompleteAuthorizationRequest, CompleteAuthorizationResponse, CreateAuthorizationUrlRequest,
+    CreateAuthorizationUrlResponse, GetAuthorizationRequest, GetAuthorizationResponse, OnConflict,
+};
+
+#[tonic::async_trait]
+impl AuthorizationService for Api {
+    async fn create_authorization_url(
+        &self,
+        request: Request<CreateAuthorizationUrlRequest>,
+    ) -> Result<Response<CreateAuthorizationUrlResponse>, Status> {
+        let caller = call(&request)?.caller;
+        let (app, role) = (caller.app.clone(), caller.require(Role::Link));
+        let transfer_role = caller.require(Role::Transfer);
+        let message = request.into_inner();
+        answer(role.and_then(|()| {
+            let creation = read_creation(message)?;
+            if matches!(creation.flow, Flow::Link { transfer: true, .. }) {
+                transfer_role?;
+            }
+            let created = authorizations::create(&self.service, &app, creation)?;
+            Ok(CreateAuthorizationUrlResponse {
+                authorization_id: created.id.to_string(),
+                authorization_url: created.url,
+                state: created.state,
+                expire_time: Some(convert::timestamp(created.expire_time)),
+            })
+        }))
+    }
+
+    async fn complete_authorization(
+        &self,
+        request: Request<CompleteAuthorizationRequest>,
+    ) -> Result<Response<CompleteAuthorizationResponse>, Status> {
+        let call = call(&request)?;
+        let (app, caller, deadline) = (call.caller.app.clone(), call.caller.name.clone(), call.deadline);
+        let role = call.caller.require(Role::Link);
+        let message = request.into_inner();
+        let completed = async {
+            role?;
+            let completion = read_completion(message, caller)?;
+            authorizations::complete(&self.service, &app, completion, deadline).await
+        };
+        answer(completed.await.map(convert::completed))
+    }
+
+    async fn get_authorization(
+        &self,
+        request: Request<GetAuthorizationRequest>,
+    ) -> Result<Response<GetAuthorizationResponse>, Status> {
+        let caller = call(&request)?.caller;
+        let found = async {
+            caller.require(Role::Link)?;
+            let mut fields = Fields::default();
+            let id = fields.authorization_id("authorization_id", &request.get_ref().authorization_id);
+            fields.check()?;
+            let id = id.ok_or_else(|| Error::new(Reason::AuthorizationNotFound))?;
+            authorizations::get(&self.service, &caller.app, id).await
+        };
+        answer(found.await.map(|found| GetAuthorizationResponse {
+            authorization: Some(convert::authorization(found)),
+        }))
+    }
+}
+
+fn read_creation(message: CreateAuthorizationUrlRequest) -> Result<Creation> {
+    let mut fields = Fields::default();
+    let flow = match message.flow {
+        None => {
+            fields.bad("flow", "is required: link or sign_in");
+            None
+        }
+        Some(FlowField::Link(link)) => Some(read_link(&mut fields, link)),
+        Some(FlowField::SignIn(SignIn { session_binding })) => {
+            fields.session_binding("sign_in.session_binding", &session_binding);
+            Some(Flow::SignIn { session_binding })
+        }
+    };
+    if message.redirect_uri.as_deref() == Some("") {
+        fields.bad("redirect_uri", "is present but empty: leave it out or name one of the app's");
+    }
+    fields.scopes("scopes", &message.scopes);
+    fields.check()?;
+    let flow = flow.ok_or_else(|| Error::field("flow", "is required: link or sign_in"))?;
+    Ok(Creation { flow, redirect_uri: message.redirect_uri, scopes: message.scopes })
+}
+
+fn read_link(fields: &mut Fields, link: Link) -> Flow {
+    fields.user_id("link.user_id", &link.user_id);
+    if let Some(binding) = &link.session_binding {
+        fields.session_binding("link.session_binding", binding);
+    }
+    let account_id = link.account_id.as_deref().and_then(|id| fields.account_id("link.account_id", id));
+    let transfer = match OnConflict::try_from(link.on_conflict) {
+        Ok(OnConflict::Unspecified | OnConflict::Reject) => false,
+        Ok(OnConflict::Transfer) => true,
+        Err(_) => {
+            fields.bad("link.on_conflict", "is not a known value");
+            false
+        }
+    };
+    if transfer && link.account_id.is_some() {
+        fields.bad("link.on_conflict", "cannot be TRANSFER together with account_id");
+    }
+    Flow::Link { user_id: link.user_id, session_binding: link.session_binding, account_id, transfer }
+}
+
+fn read_completion(message: CompleteAuthorizationRequest, caller: String) -> Result<Completion> {
+    let mut fields = Fields::default();
+    fields.optional_user_id("user_id", message.user_id.as_deref());
+    if let Some(binding) = &message.session_binding {
+        fields.session_binding("session_binding", binding);
+    }
+    let read = match message.answer {
+        None => {
+            fields.bad("answer", "is required: callback_url or parameters");
+            None
+        }
+        Some(AnswerField::CallbackUrl(url)) => Some(callback::from_url(&mut fields, &url)?),
+        Some(AnswerField::Parameters(parameters)) => Some(callback::from_parameters(&mut fields, parameters)?),
+    };
+    fields.check()?;
+    let Some((state, Some(answer))) = read else {
+        return Err(Error::field("answer", "is required: callback_url or parameters"));
+    };
+    Ok(Completion { state, answer, user_id: message.user_id, session_binding: message.session_binding, caller })
+}
