@@ -12,6 +12,11 @@ use time::OffsetDateTime;
 pub trait Clock: Send + Sync + 'static {
     /// The present moment, in UTC, to the microsecond (what Postgres keeps).
     fn now(&self) -> OffsetDateTime;
+
+    /// Whether it can be compared with another machine's.
+    fn is_real(&self) -> bool {
+        true
+    }
 }
 
 /// The system's clock.
@@ -46,6 +51,10 @@ impl Clock for ManualClock {
     fn now(&self) -> OffsetDateTime {
         let nanoseconds = i128::from(self.0.load(Ordering::SeqCst)) * 1000;
         OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    }
+
+    fn is_real(&self) -> bool {
+        false
     }
 }
 

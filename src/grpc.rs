@@ -89,14 +89,14 @@ pub fn server(
 ) -> Result<(Router<Stack<Outer, Identity>>, Health), tonic_reflection::server::Error> {
     let api = Api { service: Arc::clone(service) };
     let (reporter, health) = tonic_health::server::health_reporter();
-    let reflection = reflection
-        .then(|| {
-            tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(DESCRIPTORS)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-                .build_v1()
-        })
-        .transpose()?;
+    let describe = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let reflection_v1 = reflection.then(|| describe().build_v1()).transpose()?;
+    // Python's and older tools still ask by the name it had before.
+    let reflection_v1alpha = reflection.then(|| describe().build_v1alpha()).transpose()?;
     let router = tonic::transport::Server::builder()
         .tcp_nodelay(true)
         .max_concurrent_streams(STREAMS_MAX)
@@ -105,7 +105,8 @@ pub fn server(
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .layer(Outer::new(Arc::clone(service), callers))
         .add_service(health)
-        .add_optional_service(reflection)
+        .add_optional_service(reflection_v1)
+        .add_optional_service(reflection_v1alpha)
         .add_service(
             AuthorizationServiceServer::new(api.clone())
                 .max_decoding_message_size(REQUEST_MAX)

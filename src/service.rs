@@ -89,8 +89,7 @@ impl Service {
         let keyring = load_keyring(config)?;
         let url: &DatabaseUrl = config.database.url.as_ref().ok_or(BuildError::NoDatabase)?;
         let metrics = Arc::new(Metrics::new());
-        let tasks = TaskTracker::new();
-        let store = Store::new(url, config.database.pool_size, &metrics, &tasks)?;
+        let store = Store::new(url, config.database.pool_size, &metrics)?;
         let http = threads::http_client(&config.provider).map_err(BuildError::Http)?;
         let apps = config.apps.iter().map(|app| {
             let app = Arc::new(app.clone());
@@ -103,7 +102,7 @@ impl Service {
             keyring,
             clock,
             metrics,
-            tasks,
+            tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             profile_reads: Flights::default(),
         })

@@ -155,9 +155,10 @@ impl Store {
         url: &DatabaseUrl,
         pool_size: u32,
         metrics: &Arc<Metrics>,
-        tasks: &TaskTracker,
     ) -> Result<Self, UrlError> {
         let options = connect_options(url)?;
+        // Apart from the work that a shutdown waits for: these end with the store.
+        let tasks = &TaskTracker::new();
         let pool = pool(options.clone(), pool_size);
         let options = Arc::new(options);
         Ok(Self {

@@ -1,0 +1,245 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::telemetry::{self, LogFormat};
+
+mod callers;
+mod keys;
+mod serve;
+#[cfg(feature = "simulator")]
+mod simulate;
+
+#[cfg(feature = "simulator")]
+pub(crate) use {keys::write as write_keyring, serve::asked_to_stop};
+
+/// The environment, as it stood at the start.
+pub type Variables = Vec<(String, String)>;
+
+/// What every command may fail with: a sentence that says what to do.
+pub type CommandResult = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+/// Threads account linking for any backend, over gRPC.
+#[derive(Debug, Parser)]
+#[command(name = "threads-identity", version, about, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything on this machine, with nothing installed or registered.
+    ///
+    /// Starts Postgres, the Threads simulator, the service and a small demo
+    /// backend with a page to click, and prints where they are and what to try.
+    #[cfg(feature = "simulator")]
+    Dev(DevArgs),
+    /// Run the service.
+    Serve(ServeArgs),
+    /// Bring the database's schema up to date. Safe to run from many replicas.
+    Migrate(ConfigArgs),
+    /// Run the Threads simulator alone, for tests of your own.
+    #[cfg(feature = "simulator")]
+    Simulate(SimulateArgs),
+    /// Make and show keyrings.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Make credentials for the backends that call.
+    #[command(subcommand)]
+    Callers(CallersCommand),
+    /// Run a command with `DATABASE_URL` naming a scratch Postgres.
+    #[cfg(feature = "simulator")]
+    #[command(hide = true)]
+    WithPostgres(WithPostgresArgs),
+}
+
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    /// The configuration file. Everything in it but lists of tables can also be
+    /// set by environment; one app needs no file at all.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct ServeArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Print one JSON object with the addresses once everything listens.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `dev`.
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    /// Print one JSON object when all is ready, instead of the guide.
+    #[arg(long)]
+    pub json: bool,
+    /// Where the database and the keys are kept between runs.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// Arguments of `simulate`.
+#[derive(Debug, Args)]
+pub struct SimulateArgs {
+    /// Where to listen.
+    #[arg(long, default_value = "127.0.0.1:8091")]
+    pub listen: SocketAddr,
+    /// The Threads app id that it knows.
+    #[arg(long, default_value = "990602627938098")]
+    pub client_id: String,
+    /// The secret of that app. It protects nothing but the simulator.
+    #[arg(long, default_value = "sim-threads-app-secret-0001")]
+    pub client_secret: String,
+    /// A redirect URI registered for that app; may be repeated.
+    #[arg(long = "redirect-uri", value_name = "URI", required = true)]
+    pub redirect_uris: Vec<String>,
+    /// Tolerate what Threads is known to tolerate.
+    #[arg(long)]
+    pub lenient: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    /// Make a keyring, or add a key to one (not yet active).
+    Generate {
+        /// The keyring file; made readable by its owner alone.
+        #[arg(long, value_name = "FILE", default_value = "keys.toml")]
+        file: PathBuf,
+        /// Print a new keyring as one line for `THREADS_IDENTITY_KEY`, and
+        /// write no file.
+        #[arg(long, conflicts_with = "file")]
+        inline: bool,
+    },
+    /// List the keys of a keyring, without the keys themselves.
+    List {
+        /// The keyring file.
+        #[arg(long, value_name = "FILE", default_value = "keys.toml")]
+        file: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum CallersCommand {
+    /// Make a key for a caller: printed once, with the lines for the
+    /// configuration.
+    Add {
+        /// The caller's name, for logs and the audit trail.
+        name: String,
+        /// The app that it sees.
+        #[arg(long, default_value = "default")]
+        app: String,
+        /// What it may do: link, transfer, read, sync, token, erase.
+        #[arg(long, value_delimiter = ',', default_value = "link,read")]
+        roles: Vec<String>,
+    },
+}
+
+/// Arguments of `with-postgres`.
+#[derive(Debug, Args)]
+pub struct WithPostgresArgs {
+    /// The command.
+    #[arg(trailing_var_arg = true, required = true)]
+    pub command: Vec<OsString>,
+}
+
+impl Cli {
+    /// Carries the command out and says how it went.
+    pub fn run(self, environment: impl Iterator<Item = (OsString, OsString)>) -> ExitCode {
+        // What is not UTF-8 is none of our variables.
+        let variables: Variables = environment
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        match self.dispatch(&variables) {
+            Ok(code) => code,
+            Err(error) => {
+                report(&*error);
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn dispatch(self, variables: &Variables) -> Result<ExitCode, Box<dyn std::error::Error + Send + Sync>> {
+        let filter = variables.iter().find(|(name, _)| name == "RUST_LOG").map(|(_, value)| value.as_str());
+        let log = |format, default| telemetry::init(format, filter, default);
+        let done = match self.command {
+            Command::Serve(args) => {
+                log(LogFormat::Json, "info");
+                runtime()?.block_on(serve::run(args.config.config.as_deref(), args.json, variables))
+            }
+            Command::Migrate(args) => {
+                log(LogFormat::Text, "warn");
+                runtime()?.block_on(serve::migrate(args.config.as_deref(), variables))
+            }
+            Command::Keys(KeysCommand::Generate { file, inline }) => keys::generate(&file, inline),
+            Command::Keys(KeysCommand::List { file, json }) => keys::list(&file, json),
+            Command::Callers(CallersCommand::Add { name, app, roles }) => callers::add(&name, &app, &roles),
+            #[cfg(feature = "simulator")]
+            Command::Dev(args) => {
+                log(LogFormat::Text, "warn");
+                runtime()?.block_on(crate::dev::run(&args, variables))
+            }
+            #[cfg(feature = "simulator")]
+            Command::Simulate(args) => {
+                log(LogFormat::Text, "warn");
+                runtime()?.block_on(simulate::run(args))
+            }
+            #[cfg(feature = "simulator")]
+            Command::WithPostgres(args) => {
+                return runtime()?.block_on(crate::dev::with_postgres(&args.command, variables));
+            }
+        };
+        done.map(|()| ExitCode::SUCCESS)
+    }
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+/// Prints an error with everything that lies behind it.
+#[expect(clippy::print_stderr, reason = "the command's answer to a person")]
+fn report(error: &(dyn std::error::Error + 'static)) {
+    eprintln!("threads-identity: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprintln!("  because: {error}");
+        cause = error.source();
+    }
+}
+
+/// Prints a line of a command's result.
+#[expect(clippy::print_stdout, reason = "the command's result")]
+pub(crate) fn print(line: impl Display) {
+    println!("{line}");
+}
+
+/// Tells a person what is going on, beside the result.
+#[cfg(feature = "simulator")]
+#[expect(clippy::print_stderr, reason = "what is going on, for a person")]
+pub(crate) fn print_note(line: impl Display) {
+    eprintln!("{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

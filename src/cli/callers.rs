@@ -1,0 +1,29 @@
+//! `callers add`.
+
+use super::{CommandResult, print};
+use crate::config::Role;
+use crate::grpc::new_caller_key;
+
+/// Prints a new key once, and the lines that hold its hash.
+pub(super) fn add(name: &str, app: &str, roles: &[String]) -> CommandResult {
+    if name.is_empty() || name.len() > 64 || name.chars().any(char::is_control) {
+        return Err("the name must be 1 to 64 bytes without control characters".into());
+    }
+    let known = Role::ALL.map(Role::name);
+    if let Some(unknown) = roles.iter().find(|role| !known.contains(&role.as_str())) {
+        return Err(format!("`{unknown}` is not a role; the roles are {}", known.join(", ")).into());
+    }
+    let (key, hash) = new_caller_key();
+    let caller = toml::Table::from_iter([
+        ("name".to_owned(), name.into()),
+        ("app".to_owned(), app.into()),
+        ("roles".to_owned(), roles.to_vec().into()),
+        ("key_sha256".to_owned(), vec![hash].into()),
+    ]);
+    print(format_args!("The key of {name}. It is shown this once; the caller sends it as"));
+    print("`authorization: Bearer KEY`:\n");
+    print(format_args!("  {key}\n"));
+    print("The lines for the configuration:\n");
+    print(format_args!("[[callers]]\n{caller}"));
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! `simulate`.
+
+use super::serve::asked_to_stop;
+use super::{CommandResult, SimulateArgs, print};
+use crate::simulator::{Options, Simulator};
+
+/// Runs the simulator until it is asked to stop.
+pub(super) async fn run(args: SimulateArgs) -> CommandResult {
+    let options = Options {
+        listen: args.listen,
+        client_id: args.client_id,
+        client_secret: args.client_secret,
+        redirect_uris: args.redirect_uris,
+        strict: !args.lenient,
+        ..Options::default()
+    };
+    let simulator = Simulator::start(options).await.map_err(|error| format!("{}: {error}", args.listen))?;
+    let base = simulator.base_url();
+    print(format_args!("The Threads simulator: {base}"));
+    print(format_args!("  authorize_url = \"{base}/oauth/authorize\""));
+    print(format_args!("  graph_url = \"{base}\""));
+    print(format_args!("  what can be controlled: {base}/_simulator/"));
+    asked_to_stop().await;
+    simulator.stop().await;
+    Ok(())
+}

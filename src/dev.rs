@@ -1,0 +1,278 @@
+//! `dev`: the whole thing on one machine, with nothing installed or registered.
+//!
+//! An embedded Postgres, the Threads simulator, the service, and a demo backend
+//! that does what a caller's backend does. Data and keys are kept in a folder,
+//! so that the second start finds what the first one linked.
+
+use std::error::Error as StdError;
+use std::ffi::OsString;
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{CommandResult, DevArgs, Variables, asked_to_stop, print, write_keyring};
+use crate::clock::{Clock as _, SystemClock};
+use crate::config::Config;
+use crate::grpc::new_caller_key;
+use crate::postgres::SERVER_VARIABLE;
+use crate::readiness::Readiness;
+use crate::sealing::Keyring;
+use crate::secret::DatabaseUrl;
+use crate::serve::{self, Listeners};
+use crate::service::Service;
+use crate::simulator::{Options as SimulatorOptions, Simulator};
+use crate::store;
+
+mod database;
+mod demo;
+mod guide;
+
+/// The ports unless something else has them.
+const GRPC_PORT: u16 = 50051;
+const OPS_PORT: u16 = 9090;
+const SIMULATOR_PORT: u16 = 8091;
+const DEMO_PORT: u16 = 8090;
+
+type Failure = Box<dyn StdError + Send + Sync>;
+
+/// Where everything is.
+struct Places {
+    grpc: SocketAddr,
+    ops: SocketAddr,
+    simulator: String,
+    demo: String,
+    caller_key: String,
+    database_url: String,
+    data_dir: PathBuf,
+}
+
+/// Runs everything until it is asked to stop.
+///
+/// # Errors
+/// What keeps a part from starting, in a sentence that says what to do.
+pub async fn run(args: &DevArgs, variables: &Variables) -> CommandResult {
+    let data_dir = args.data_dir.clone().unwrap_or_else(|| default_data_dir(variables));
+    std::fs::create_dir_all(&data_dir).map_err(|error| format!("{}: {error}", data_dir.display()))?;
+    let data_dir = data_dir.canonicalize()?;
+    let keyring = keyring(&data_dir)?;
+    let (caller_key, caller_hash) = caller_key(&data_dir)?;
+
+    let database = database::start(&data_dir, variables).await?;
+    let url = DatabaseUrl::new(database.url().to_owned());
+    store::migrate(&url).await?;
+
+    let demo_listener = listen(DEMO_PORT).await?;
+    let demo_url = format!("http://{}", demo_listener.local_addr()?);
+    let redirect_uri = format!("{demo_url}/callback");
+    let simulator = simulator(&redirect_uri).await?;
+    let config = configuration(&Parts {
+        database_url: database.url(),
+        keyring: &keyring,
+        caller_hash: &caller_hash,
+        redirect_uri: &redirect_uri,
+        simulator_url: &simulator.base_url(),
+        ports: (free_port(GRPC_PORT).await?, free_port(OPS_PORT).await?),
+    })?;
+    let service = Arc::new(Service::new(&config, Arc::new(SystemClock))?);
+    let listeners = Listeners::bind(&config).await?;
+    let places = Places {
+        grpc: listeners.grpc_address()?,
+        ops: listeners.ops_address()?,
+        simulator: simulator.base_url(),
+        demo: demo_url,
+        caller_key,
+        database_url: database.url().to_owned(),
+        data_dir,
+    };
+
+    let stop = CancellationToken::new();
+    let readiness = Readiness::default();
+    let served = serve::run(&config, service, readiness.clone(), listeners, stop.clone().cancelled_owned());
+    let demo = demo::run(demo_listener, &places.grpc, &places.caller_key, stop.clone().cancelled_owned());
+    let announced = async {
+        wait_until_ready(&readiness).await;
+        announce(&places, args.json);
+        asked_to_stop().await;
+        stop.cancel();
+        Ok::<(), Failure>(())
+    };
+    let (served, demo, announced) = tokio::join!(stopping(&stop, served), stopping(&stop, demo), announced);
+    simulator.stop().await;
+    database.stop().await;
+    served?;
+    demo?;
+    announced
+}
+
+/// Runs a command with `DATABASE_URL` naming an empty scratch database, and
+/// answers with its exit code.
+///
+/// # Errors
+/// If Postgres or the command cannot be started.
+pub async fn with_postgres(command: &[OsString], variables: &Variables) -> Result<ExitCode, Failure> {
+    let environment = |name: &str| variable(variables, name).map(str::to_owned);
+    let databases = crate::postgres::scratch::Databases::start(&environment, async |_| Ok(())).await?;
+    let database = databases.create().await?;
+    let (program, arguments) = command.split_first().ok_or("a command is required")?;
+    let status = tokio::process::Command::new(program)
+        .args(arguments)
+        .env("DATABASE_URL", database.url())
+        .status()
+        .await
+        .map_err(|error| format!("{}: {error}", program.display()))?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A part that ends, for whatever reason, ends the whole.
+async fn stopping<E: Into<Failure>>(
+    stop: &CancellationToken,
+    part: impl Future<Output = Result<(), E>>,
+) -> Result<(), Failure> {
+    let result = part.await;
+    if !stop.is_cancelled() {
+        stop.cancel();
+    }
+    result.map_err(Into::into)
+}
+
+async fn wait_until_ready(readiness: &Readiness) {
+    let mut changes = readiness.subscribe();
+    // The sender lives in `readiness`: this ends only when ready.
+    let _ = changes.wait_for(Option::is_none).await;
+}
+
+fn announce(places: &Places, as_json: bool) {
+    if !as_json {
+        return print(guide::text(places));
+    }
+    print(json!({
+        "grpc": places.grpc.to_string(),
+        "ops": places.ops.to_string(),
+        "simulator": places.simulator,
+        "demo": places.demo,
+        "caller_key": places.caller_key,
+        "database_url": places.database_url,
+        "data_dir": places.data_dir,
+    }));
+}
+
+/// `$XDG_DATA_HOME/threads-identity/dev`, or where such data goes without it.
+/// Root's home is closed to the user that Postgres may have to run as.
+fn default_data_dir(variables: &Variables) -> PathBuf {
+    let set = |name| variable(variables, name).filter(|value| !value.is_empty());
+    let home = || set("HOME").or(set("USERPROFILE")).map(|home| Path::new(home).join(".local/share"));
+    let base = match set("XDG_DATA_HOME") {
+        Some(base) => PathBuf::from(base),
+        None if set("HOME") == Some("/root") => PathBuf::from("/var/lib"),
+        None => home().unwrap_or_else(std::env::temp_dir),
+    };
+    base.join("threads-identity").join("dev")
+}
+
+fn variable<'a>(variables: &'a Variables, name: &str) -> Option<&'a str> {
+    variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+}
+
+/// The keyring of the folder, made on the first run.
+fn keyring(data_dir: &Path) -> Result<Keyring, Failure> {
+    let file = data_dir.join("keys.toml");
+    if !file.exists() {
+        let now = SystemClock.now().format(&time::format_description::well_known::Rfc3339)?;
+        write_keyring(&file, &Keyring::generate(&now))?;
+    }
+    let text = zeroize::Zeroizing::new(std::fs::read_to_string(&file)?);
+    Keyring::parse(&text).map_err(|error| format!("{}: {error}", file.display()).into())
+}
+
+/// The caller key of the folder and its hash. The key is kept, so that what a
+/// newcomer pasted yesterday works today; a real one is never stored.
+fn caller_key(data_dir: &Path) -> Result<(String, String), Failure> {
+    let file = data_dir.join("caller.key");
+    if let Ok(text) = std::fs::read_to_string(&file)
+        && let Some((key, hash)) = text.trim().split_once(' ')
+    {
+        return Ok((key.to_owned(), hash.to_owned()));
+    }
+    let (key, hash) = new_caller_key();
+    std::fs::write(&file, format!("{key} {hash}\n"))?;
+    Ok((key, hash))
+}
+
+async fn simulator(redirect_uri: &str) -> Result<Simulator, Failure> {
+    let options = SimulatorOptions {
+        listen: (Ipv4Addr::LOCALHOST, free_port(SIMULATOR_PORT).await?).into(),
+        redirect_uris: vec![redirect_uri.to_owned()],
+        ..SimulatorOptions::default()
+    };
+    Ok(Simulator::start(options).await?)
+}
+
+/// A listener on the usual port, or on a free one if it is taken.
+async fn listen(port: u16) -> std::io::Result<TcpListener> {
+    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
+        Ok(listener) => Ok(listener),
+        Err(_) => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await,
+    }
+}
+
+/// The usual port, or 0 if it is taken.
+async fn free_port(port: u16) -> std::io::Result<u16> {
+    let usual = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.is_ok();
+    Ok(if usual { port } else { 0 })
+}
+
+struct Parts<'a> {
+    database_url: &'a str,
+    keyring: &'a Keyring,
+    caller_hash: &'a str,
+    redirect_uri: &'a str,
+    simulator_url: &'a str,
+    ports: (u16, u16),
+}
+
+/// The configuration, through the same door as everybody's.
+fn configuration(parts: &Parts<'_>) -> Result<Config, Failure> {
+    let app = SimulatorOptions::default();
+    let toml = toml::toml! {
+        [[apps]]
+        id = "default"
+
+        [[callers]]
+        name = "demo"
+        roles = ["link", "transfer", "read", "sync", "token", "erase"]
+    };
+    let mut table = toml;
+    let mut set = |list: &str, values: Vec<(&str, toml::Value)>| {
+        if let Some(toml::Value::Table(entry)) = table.get_mut(list).and_then(|list| list.get_mut(0)) {
+            entry.extend(values.into_iter().map(|(key, value)| (key.to_owned(), value)));
+        }
+    };
+    set("apps", vec![
+        ("client_id", app.client_id.into()),
+        ("client_secret", app.client_secret.into()),
+        ("redirect_uris", vec![parts.redirect_uri.to_owned()].into()),
+        ("authorize_url", format!("{}/oauth/authorize", parts.simulator_url).into()),
+        ("graph_url", parts.simulator_url.into()),
+    ]);
+    set("callers", vec![("key_sha256", vec![parts.caller_hash.to_owned()].into())]);
+    let environment = [
+        ("SERVER__GRPC_LISTEN", format!("127.0.0.1:{}", parts.ports.0)),
+        ("SERVER__OPS_LISTEN", format!("127.0.0.1:{}", parts.ports.1)),
+        ("SERVER__DRAIN_TIMEOUT", "2s".to_owned()),
+        ("DATABASE__URL", parts.database_url.to_owned()),
+        ("KEYS__VALUE", parts.keyring.to_inline().to_string()),
+    ];
+    let environment = environment.map(|(name, value)| (format!("THREADS_IDENTITY__{name}"), value));
+    Ok(Config::parse(&table.to_string(), Path::new(""), environment)?)
+}
+
+/// Whether somebody named a server for `dev` and tests to use.
+fn given_server(variables: &Variables) -> Option<&str> {
+    variable(variables, SERVER_VARIABLE).filter(|url| !url.is_empty())
+}

@@ -1,0 +1,48 @@
+//! What `dev` prints: where everything is, and calls to paste.
+
+use super::Places;
+
+/// The guide for a person.
+pub(super) fn text(places: &Places) -> String {
+    let Places { grpc, ops, simulator, demo, caller_key, database_url, data_dir } = places;
+    let data_dir = data_dir.display();
+    let python = python(places);
+    format!(
+        r#"
+  threads-identity is running.
+
+    Click here and link a Threads account:   {demo}
+
+    gRPC service       {grpc}
+    Threads simulator  {simulator}  (controls: {simulator}/_simulator/)
+    health, metrics    http://{ops}/readyz  http://{ops}/metrics
+    Postgres           {database_url}
+    data               {data_dir}
+
+  The same from a terminal, with grpcurl and curl:
+
+    KEY={caller_key}
+    call() {{ grpcurl -plaintext -H "authorization: Bearer $KEY" -d "$2" {grpc} "threads.identity.v1.$1"; }}
+
+    call AuthorizationService/CreateAuthorizationUrl '{{"link": {{"user_id": "user-1"}}}}'
+    # Open the authorizationUrl in a browser, or let the simulator's person click:
+    curl -s {simulator}/_simulator/consent -H 'content-type: application/json' \
+      -d '{{"authorization_url": "PASTE authorizationUrl", "persona": "full", "decision": "allow"}}'
+    call AuthorizationService/CompleteAuthorization '{{"callback_url": "PASTE callback_url", "user_id": "user-1"}}'
+    call ProfileService/ListProfiles '{{"user_id": "user-1"}}'
+
+  The same in Python (pip install grpcio grpcio-reflection protobuf):
+
+{python}
+  Ctrl-C stops everything; the data is kept for the next start."#
+    )
+}
+
+/// The whole round in Python, without generated code.
+fn python(places: &Places) -> String {
+    let script = include_str!("guide.py")
+        .replace("GRPC_ADDRESS", &places.grpc.to_string())
+        .replace("SIMULATOR_URL", &places.simulator)
+        .replace("CALLER_KEY", &places.caller_key);
+    script.lines().map(|line| if line.is_empty() { "\n".to_owned() } else { format!("    {line}\n") }).collect()
+}

@@ -1,0 +1,170 @@
+//! The service as a process part: listeners, readiness, and an end in order.
+
+use std::future::{Future, IntoFuture as _};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+use tokio_stream::wrappers::TcpListenerStream;
+
+use crate::config::Config;
+use crate::grpc::{self, Callers};
+use crate::ops;
+use crate::readiness::Readiness;
+use crate::service::Service;
+use crate::store::deployment::Unfit;
+
+/// Why serving ended, other than by being asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// An address cannot be listened on.
+    #[error("{key}: cannot listen on {address}: {source}")]
+    Listen {
+        /// The key of the configuration.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Without callers, everybody who reaches the port may do everything.
+    #[error(
+        "server.grpc_listen: {0} is not loopback, and no callers are configured: \
+         add [[callers]] (see `threads-identity callers add`) or listen on 127.0.0.1"
+    )]
+    Open(SocketAddr),
+    /// The database is not to be used.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// The descriptors do not reflect.
+    #[error("reflection cannot be set up")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The gRPC server failed.
+    #[error("the gRPC server failed")]
+    Grpc(#[from] tonic::transport::Error),
+    /// The operations server failed.
+    #[error("the operations server failed")]
+    Ops(#[source] io::Error),
+}
+
+/// The listeners of a service, bound.
+pub struct Listeners {
+    grpc: TcpListener,
+    ops: TcpListener,
+}
+
+impl Listeners {
+    /// Binds what the configuration names.
+    ///
+    /// # Errors
+    /// [`ServeError::Listen`], or [`ServeError::Open`].
+    pub async fn bind(config: &Config) -> Result<Self, ServeError> {
+        let server = &config.server;
+        if config.is_open() && !server.grpc_listen.ip().is_loopback() {
+            return Err(ServeError::Open(server.grpc_listen));
+        }
+        Ok(Self {
+            grpc: bind("server.grpc_listen", server.grpc_listen).await?,
+            ops: bind("server.ops_listen", server.ops_listen).await?,
+        })
+    }
+
+    /// Where gRPC is served.
+    ///
+    /// # Errors
+    /// If the system does not tell.
+    pub fn grpc_address(&self) -> io::Result<SocketAddr> {
+        self.grpc.local_addr()
+    }
+
+    /// Where health and metrics are served.
+    ///
+    /// # Errors
+    /// If the system does not tell.
+    pub fn ops_address(&self) -> io::Result<SocketAddr> {
+        self.ops.local_addr()
+    }
+}
+
+async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { key, address, source })
+}
+
+/// Serves until `stop` is done, then lets what is in flight finish within the
+/// drain time.
+///
+/// # Errors
+/// [`ServeError`].
+pub async fn run(
+    config: &Config,
+    service: Arc<Service>,
+    readiness: Readiness,
+    listeners: Listeners,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let callers = Callers::new(config, &service);
+    let (router, health) = grpc::server(&service, callers, config.server.reflection)?;
+    health.set(false).await;
+
+    let stopping = service.stopping.clone();
+    let incoming = TcpListenerStream::new(listeners.grpc);
+    let grpc = router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
+    let ops = axum::serve(listeners.ops, ops::router(Arc::clone(&service), readiness.clone())).into_future();
+    let watch = readiness.watch(&service);
+    let tell = tell_health(&readiness, &health);
+    tokio::pin!(grpc, ops, watch, tell, stop);
+
+    let mut watching = true;
+    loop {
+        tokio::select! {
+            () = &mut stop => break,
+            ended = &mut grpc => {
+                ended?;
+                break;
+            }
+            ended = &mut ops => {
+                ended.map_err(ServeError::Ops)?;
+                break;
+            }
+            ended = &mut watch, if watching => {
+                ended?;
+                watching = false;
+            }
+            () = &mut tell => {}
+        }
+    }
+
+    // Balancers are told first, then new connections and calls are refused.
+    readiness.set_stopping();
+    health.set(false).await;
+    stopping.cancel();
+    tracing::info!("draining");
+    service.tasks.close();
+    let drained = async {
+        let served = grpc.await;
+        service.tasks.wait().await;
+        served
+    };
+    match timeout(config.server.drain_timeout, drained).await {
+        Ok(served) => served?,
+        // An open health watch never ends by itself.
+        Err(_) => tracing::warn!("what was still in flight after the drain time is cut off"),
+    }
+    let _ = timeout(Duration::from_secs(1), service.store.pool.close()).await;
+    Ok(())
+}
+
+/// Tells `grpc.health.v1` what readiness finds, for as long as it is polled.
+async fn tell_health(readiness: &Readiness, health: &grpc::Health) {
+    let mut changes = readiness.subscribe();
+    loop {
+        let obstacle = *changes.borrow_and_update();
+        health.set(obstacle.is_none()).await;
+        if changes.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
