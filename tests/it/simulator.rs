@@ -12,7 +12,7 @@ mod window;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
 use serde_json::Value;
-use simcrate::simulator::{
+use threads_identity::simulator::{
     Controls, Decision, ExpiresIn, MissingFields, Options, Simulator, UserId,
 };
 use url::Url;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use simcrate::simulator::{Endpoint, Envelope};
+use threads_identity::simulator::{Endpoint, Envelope};
 
 use super::{CLIENT_ID, REDIRECT, SECRET, World, error, json};
 

@@ -1,6 +1,6 @@
 //! The graph host's reads, and the requests it refuses.
 
-use simcrate::simulator::Proof;
+use threads_identity::simulator::Proof;
 
 use super::{CLIENT_ID, DAY, SECRET, START, World, error, json, text};
 

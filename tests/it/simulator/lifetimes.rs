@@ -1,6 +1,6 @@
 //! What time does to tokens, grants and throttles.
 
-use simcrate::simulator::{OldToken, RefreshAnswers};
+use threads_identity::simulator::{OldToken, RefreshAnswers};
 
 use super::{CLIENT_ID, DAY, START, World, error, json, text};
 

@@ -1,6 +1,6 @@
 //! The people and what happens to them.
 
-use simcrate::simulator::{Controls, Decision, Persona};
+use threads_identity::simulator::{Controls, Decision, Persona};
 
 use super::{World, error, json, text};
 

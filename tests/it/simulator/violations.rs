@@ -1,6 +1,6 @@
 //! What a client must not do.
 
-use simcrate::simulator::{Decision, Endpoint, Fault};
+use threads_identity::simulator::{Decision, Endpoint, Fault};
 
 use super::{SECRET, World, fresh_state, parameter};
 

@@ -1,7 +1,7 @@
 //! The authorization window: its page, its redirects, and what never redirects.
 
 use serde_json::Value;
-use simcrate::simulator::{Decision, Endpoint};
+use threads_identity::simulator::{Decision, Endpoint};
 
 use super::{REDIRECT, World, json, parameter};
 
