@@ -1,0 +1,46 @@
+# The list of commands. CI runs `just ci` after `cargo test`, and nothing else.
+
+# Everything on this machine: Postgres, the Threads simulator, the service, a demo backend.
+dev *args:
+    cargo run -- dev {{args}}
+
+# The tests. They bring their own Postgres.
+test *args:
+    cargo test {{args}}
+
+# Formats the code.
+fmt:
+    cargo fmt
+
+# Brings .sqlx/ up to date after a change of a query or a migration. Needs sqlx-cli 0.9.
+sql:
+    cargo run --quiet -- with-postgres sh -c 'SQLX_OFFLINE=false && export SQLX_OFFLINE && sqlx migrate run && cargo sqlx prepare'
+
+# Is the code formatted?
+fmt-check:
+    cargo fmt --check
+
+# Lints, with and without the parts for development; warnings are errors.
+lint:
+    cargo clippy --all-targets -- -D warnings
+    cargo clippy --lib --bins --no-default-features -- -D warnings
+
+# Does .sqlx/ fit the queries and the migrations?
+sql-check:
+    cargo run --quiet -- with-postgres sh -c 'SQLX_OFFLINE=false && export SQLX_OFFLINE && sqlx migrate run && cargo sqlx prepare --check'
+
+# The documentation of the code; warnings are errors.
+doc:
+    RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items
+
+# Dependencies: licences, sources, duplicates. Advisories need the network: `cargo deny check`.
+deny:
+    cargo deny --offline check bans licenses sources
+
+# The release binary, and a Python client that makes the whole round against it.
+python:
+    cargo build --release
+    tests/python/run target/release/threads-identity
+
+# What CI runs after the tests.
+ci: fmt-check lint sql-check doc deny python
