@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::state::Request;
 use super::{Answer, Completed, Completion, Held, Outcome, exchange, failure};
 use crate::error::{Error, Reason, Result};
-use crate::ids::mint_claim;
+use crate::ids::{AuthorizationId, mint_claim};
 use crate::service::{App, Service};
 use crate::states::Step;
 use crate::store::StoreError;
@@ -22,7 +22,7 @@ pub(super) const WORK_MAX: Duration = Duration::from_secs(25);
 /// has died or frozen loses it.
 const CLAIM_LIFETIME: Duration = Duration::from_secs(30);
 /// How long before its deadline a caller that waits is told to come again.
-const ANSWER_MARGIN: Duration = Duration::from_millis(500);
+const ANSWER_MARGIN: Duration = Duration::from_millis(200);
 /// How often somebody who waits looks, at first and at last.
 const LOOK_FIRST: Duration = Duration::from_millis(15);
 const LOOK_LAST: Duration = Duration::from_millis(250);
@@ -60,7 +60,7 @@ pub async fn complete(
     let answer = Arc::new(completion.answer);
     if now < request.expire_time {
         let begin = begin(Arc::clone(service), Arc::clone(app), request.clone(), Arc::clone(&answer));
-        if let Began::Done(completed) = service.finish(begin).await? {
+        if let Began::Done(completed) = wait_for(service, begin, request.id, deadline).await? {
             return Ok(*completed);
         }
     }
@@ -159,6 +159,18 @@ impl From<Option<Completed>> for Began {
     }
 }
 
+/// Waits for work that goes on by itself, until shortly before the deadline.
+async fn wait_for(
+    service: &Service,
+    work: impl Future<Output = Result<Began>> + Send + 'static,
+    id: AuthorizationId,
+    deadline: Instant,
+) -> Result<Began> {
+    let until = deadline.checked_sub(ANSWER_MARGIN).unwrap_or(deadline);
+    let waited = timeout_at(until, service.finish(work)).await;
+    waited.unwrap_or_else(|_| Err(failure(Reason::AuthorizationInProgress, id)))
+}
+
 /// Waits for the one outcome, and takes the work over if nobody is at it.
 async fn follow(
     service: &Arc<Service>,
@@ -183,7 +195,7 @@ async fn follow(
             Progress::Ended { failure, .. } => return Err(ended(request, *failure)),
             Progress::InProgress { claim_expire_time, .. } if *claim_expire_time <= service.clock.now() => {
                 let again = resume(Arc::clone(service), Arc::clone(app), request.clone(), found, Arc::clone(answer));
-                if let Began::Done(completed) = service.finish(again).await? {
+                if let Began::Done(completed) = wait_for(service, again, request.id, deadline).await? {
                     return Ok(*completed);
                 }
             }
