@@ -144,7 +144,7 @@ pub struct AppConfig {
 }
 
 /// `[[callers]]`: a backend that may call.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct CallerConfig {
     /// `name`: 1 to 64 printable characters, for logs and the audit trail.
     pub name: String,
@@ -155,6 +155,18 @@ pub struct CallerConfig {
     /// `key_sha256`: SHA-256 of each of its keys. Two let a key be changed
     /// without an outage.
     pub key_sha256: Vec<[u8; 32]>,
+}
+
+impl fmt::Debug for CallerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let roles = self.roles.iter().map(|role| role.name());
+        f.debug_struct("CallerConfig")
+            .field("name", &self.name)
+            .field("app", &self.app)
+            .field("roles", &roles.collect::<Vec<_>>())
+            .field("keys", &self.key_sha256.len())
+            .finish()
+    }
 }
 
 /// What a caller may do.

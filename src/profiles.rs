@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::accounts::{self, AccountName};
 use crate::error::{Error, Reason, Result};
@@ -47,7 +48,7 @@ async fn read_again(service: &Arc<Service>, app: &Arc<App>, account: Account) ->
     let (user_id, authorize_time) = (account.user_id.clone(), account.authorize_time);
     let reading = service.profile_reads.join(account.id, || {
         let work = read(Arc::clone(service), Arc::clone(app), account.clone());
-        let task = service.tasks.spawn(work);
+        let task = service.tasks.spawn(work.in_current_span());
         async move { task.await.unwrap_or_else(|error| Err(Error::internal(error))) }
     });
     let read = reading.await?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use crate::clock::Clock;
 use crate::config::{AppConfig, Config};
@@ -116,7 +117,7 @@ impl Service {
         &self,
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
-        self.tasks.spawn(work).await.unwrap_or_else(|error| Err(Error::internal(error)))
+        self.tasks.spawn(work.in_current_span()).await.unwrap_or_else(|error| Err(Error::internal(error)))
     }
 }
 

@@ -20,13 +20,15 @@ use tracing::Instrument as _;
 use super::caller::Callers;
 use super::status::{self, REQUEST_ID};
 use crate::error::{Error, Reason};
-use crate::metrics::CallLabels;
+use crate::metrics::{CallLabels, Metrics};
 use crate::secret;
 use crate::service::Service;
 
 const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 const TIMEOUT_HEADER: HeaderName = HeaderName::from_static("grpc-timeout");
 const HEALTH: &str = "/grpc.health.v1.Health/";
+/// What stands in the place of a reason when there was no error.
+const OK: &str = "OK";
 
 /// The longest that an answer may take; calls to Threads take longer.
 const DEADLINE_MAX: Duration = Duration::from_secs(15);
@@ -117,13 +119,12 @@ where
             // Called here, where `self` is the service that said it was ready.
             (self.inner.call(request), deadline)
         });
+        let record = Record::begin(&outer.service.metrics, method, start);
         let work = async move {
-            outer.service.metrics.calls_in_flight.inc();
             let mut response = match answer {
                 Ok((answer, deadline)) => run(answer, deadline).await,
                 Err(status) => Ok(status.into_http()),
             };
-            outer.service.metrics.calls_in_flight.dec();
             if let Ok(response) = &mut response {
                 if !is_health {
                     give_reason(response, method.is_some());
@@ -131,7 +132,7 @@ where
                 if let Some(value) = header {
                     response.headers_mut().insert(REQUEST_ID_HEADER, value);
                 }
-                outer.record(method, start, response.headers());
+                record.end(reason_of(response.headers()));
             }
             response
         };
@@ -165,17 +166,41 @@ impl Outer {
         request.extensions_mut().insert(deadline);
         Ok(request)
     }
+}
 
-    /// Counts the call, and logs how it ended.
-    fn record(&self, method: Option<&'static str>, start: Instant, headers: &HeaderMap) {
-        let reason = reason_of(headers);
-        let seconds = start.elapsed().as_secs_f64();
-        let labels = CallLabels { method: method.unwrap_or("unknown"), reason: reason.unwrap_or("OK") };
-        self.service.metrics.calls.get_or_create(&labels).inc();
-        self.service.metrics.call_seconds.observe(seconds);
-        match reason {
-            None => tracing::debug!(duration_ms = seconds * 1e3, "answered"),
-            Some(reason) => tracing::info!(duration_ms = seconds * 1e3, reason, "answered with an error"),
+/// A call that is being answered. It is counted however it ends, also when the
+/// caller goes away and the future is dropped.
+struct Record {
+    metrics: Arc<Metrics>,
+    method: &'static str,
+    start: Instant,
+    /// `None` until there is an answer.
+    reason: Option<&'static str>,
+}
+
+impl Record {
+    fn begin(metrics: &Arc<Metrics>, method: Option<&'static str>, start: Instant) -> Self {
+        metrics.calls_in_flight.inc();
+        Self { metrics: Arc::clone(metrics), method: method.unwrap_or("unknown"), start, reason: None }
+    }
+
+    /// Ends it with the reason of an error, or with success.
+    fn end(mut self, reason: Option<&'static str>) {
+        self.reason = Some(reason.unwrap_or(OK));
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let seconds = self.start.elapsed().as_secs_f64();
+        let reason = self.reason.unwrap_or("CALLER_GONE");
+        self.metrics.calls_in_flight.dec();
+        self.metrics.calls.get_or_create(&CallLabels { method: self.method, reason }).inc();
+        self.metrics.call_seconds.observe(seconds);
+        if reason == OK {
+            tracing::debug!(duration_ms = seconds * 1e3, "answered");
+        } else {
+            tracing::info!(duration_ms = seconds * 1e3, reason, "answered with an error");
         }
     }
 }
