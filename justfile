@@ -35,7 +35,7 @@ doc:
 
 # Dependencies: licences, sources, duplicates. Advisories need the network: `cargo deny check`.
 deny:
-    cargo deny --offline check bans licenses sources
+    cargo deny --offline check --hide-inclusion-graph bans licenses sources
 
 # The release binary, and a Python client that makes the whole round against it.
 python:
