@@ -35,7 +35,7 @@ pub struct Service {
     /// Cancelled when the process is asked to stop.
     pub stopping: CancellationToken,
     /// Readings of profiles that are under way.
-    pub profile_reads: Flights<AccountId, Result<Account>>,
+    pub profile_reads: Flights<AccountId, Account>,
 }
 
 /// One Threads app.
