@@ -56,7 +56,8 @@ pub enum Flow {
 pub struct Creation {
     /// What for.
     pub flow: Flow,
-    /// Where Threads sends the browser; the app's first unless given.
+    /// Where Threads sends the browser: one of the app's redirect URIs, the first
+    /// unless given.
     pub redirect_uri: Option<String>,
     /// What to ask for; the app's unless given.
     pub scopes: Vec<String>,
@@ -80,15 +81,7 @@ pub struct Created {
 /// FIELD_INVALID.
 pub fn create(service: &Service, app: &App, creation: Creation) -> Result<Created> {
     let now = service.clock.now();
-    let redirect_uris = &app.config.redirect_uris;
-    let redirect_uri = match creation.redirect_uri {
-        None => redirect_uris[0].clone(),
-        // Byte for byte: Threads compares it so too.
-        Some(uri) if redirect_uris.contains(&uri) => uri,
-        Some(_) => {
-            return Err(Error::field("redirect_uri", "must be one of the app's redirect URIs, byte for byte"));
-        }
-    };
+    let redirect_uri = creation.redirect_uri.unwrap_or_else(|| app.config.redirect_uris[0].clone());
     let scopes = if creation.scopes.is_empty() { &app.config.scopes } else { &creation.scopes };
     let scopes = with_basic_scope(scopes);
     let (user_id, binding, account_id, transfer) = match creation.flow {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::Instrument as _;
 
 use crate::accounts::{self, AccountName};
 use crate::error::{Error, Reason, Result};
@@ -46,10 +45,8 @@ fn no_profile(id: AccountId) -> Error {
 /// Reads the profile from Threads. Those who ask at once share one reading.
 async fn read_again(service: &Arc<Service>, app: &Arc<App>, account: Account) -> Result<Account> {
     let (user_id, authorize_time) = (account.user_id.clone(), account.authorize_time);
-    let reading = service.profile_reads.join(account.id, || {
-        let work = read(Arc::clone(service), Arc::clone(app), account.clone());
-        let task = service.tasks.spawn(work.in_current_span());
-        async move { task.await.unwrap_or_else(|error| Err(Error::internal(error))) }
+    let reading = service.profile_reads.join(&service.tasks, account.id, || {
+        read(Arc::clone(service), Arc::clone(app), account.clone())
     });
     let read = reading.await?;
     // A reading that somebody else began may be of before a transfer.

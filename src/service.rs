@@ -7,11 +7,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
+use crate::authorizations::Completed;
 use crate::clock::Clock;
 use crate::config::{AppConfig, Config};
 use crate::error::{Error, Result};
 use crate::flights::Flights;
-use crate::ids::AccountId;
+use crate::ids::{AccountId, AuthorizationId};
 use crate::metrics::Metrics;
 use crate::sealing::{Keyring, KeyringError};
 use crate::secret::DatabaseUrl;
@@ -35,8 +36,11 @@ pub struct Service {
     pub tasks: TaskTracker,
     /// Cancelled when the process is asked to stop.
     pub stopping: CancellationToken,
+    /// Completions that are under way, by authorization and by what the browser
+    /// brought.
+    pub completions: Flights<(AuthorizationId, [u8; 32]), Completed>,
     /// Readings of profiles that are under way.
-    pub profile_reads: Flights<AccountId, Result<Account>>,
+    pub profile_reads: Flights<AccountId, Account>,
 }
 
 /// One Threads app.
@@ -105,6 +109,7 @@ impl Service {
             metrics,
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
+            completions: Flights::default(),
             profile_reads: Flights::default(),
         })
     }

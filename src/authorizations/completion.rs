@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::state::Request;
 use super::{Answer, Completed, Completion, Held, Outcome, exchange, failure};
-use crate::error::{Error, Reason, Result};
-use crate::ids::{AuthorizationId, mint_claim};
+use crate::error::{Error, FieldViolation, Reason, Result};
+use crate::ids::mint_claim;
 use crate::service::{App, Service};
 use crate::states::Step;
 use crate::store::StoreError;
@@ -21,19 +22,14 @@ pub(super) const WORK_MAX: Duration = Duration::from_secs(25);
 /// How long a claim holds. Longer than the work, so that only a process that
 /// has died or frozen loses it.
 const CLAIM_LIFETIME: Duration = Duration::from_secs(30);
-/// How long before its deadline a caller that waits is told to come again.
-const ANSWER_MARGIN: Duration = Duration::from_millis(200);
+/// The longest that anybody waits for the outcome.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+/// How long before its deadline a caller that waits is told to come again; a
+/// caller in a hurry, when the last quarter of its time begins.
+const ANSWER_MARGIN: Duration = Duration::from_millis(500);
 /// How often somebody who waits looks, at first and at last.
 const LOOK_FIRST: Duration = Duration::from_millis(15);
 const LOOK_LAST: Duration = Duration::from_millis(250);
-
-/// How far a completion that may begin has come when its task ends.
-enum Began {
-    /// It has an account.
-    Done(Box<Completed>),
-    /// Somebody else has it, or had it.
-    ElsewhereNow,
-}
 
 /// Completes an authorization.
 ///
@@ -56,28 +52,52 @@ pub async fn complete(
         return Err(failure(Reason::AuthorizationExpired, request.id));
     }
     check_account(service, app, &request).await?;
-    let answer_hash = completion.answer.hash();
-    let answer = Arc::new(completion.answer);
-    if now < request.expire_time {
-        let begin = begin(Arc::clone(service), Arc::clone(app), request.clone(), Arc::clone(&answer));
-        if let Began::Done(completed) = wait_for(service, begin, request.id, deadline).await? {
-            return Ok(*completed);
-        }
+    let start = Instant::now();
+    let time = deadline.saturating_duration_since(start);
+    let last_moment = start + time.saturating_sub(ANSWER_MARGIN.min(time / 4));
+    let id = request.id;
+    // Those who ask the same at once share one attempt and how it ends: when it
+    // fails they must not try in turn what Threads has just been unable to do.
+    let key = (id, completion.answer.hash());
+    let outcome = service.completions.join(&service.tasks, key, || {
+        carry_out(Arc::clone(service), Arc::clone(app), request, completion.answer, now)
+    });
+    timeout_at(last_moment, outcome).await.unwrap_or_else(|_| Err(failure(Reason::AuthorizationInProgress, id)))
+}
+
+/// Begins the work if nobody has, and otherwise waits for it.
+async fn carry_out(
+    service: Arc<Service>,
+    app: Arc<App>,
+    request: Request,
+    answer: Answer,
+    ask_time: OffsetDateTime,
+) -> Result<Completed> {
+    let deadline = Instant::now() + WAIT_MAX;
+    if ask_time < request.expire_time
+        && let Some(completed) = begin(&service, &app, &request, &answer).await?
+    {
+        return Ok(completed);
     }
-    follow(service, app, &request, &answer, &answer_hash, deadline).await
+    follow(&service, &app, &request, &answer, deadline).await
 }
 
 /// What the fields must be depends on what was sealed.
 fn check_fields(request: &Request, completion: &Completion) -> Result<()> {
+    let mut violations = Vec::new();
+    let mut bad = |field: &str, description: &'static str| {
+        violations.push(FieldViolation { field: field.to_owned(), description: description.into() });
+    };
     match (&request.user_id, &completion.user_id) {
-        (Some(_), None) => Err(Error::field("user_id", "is required to complete a link")),
-        (None, Some(_)) => Err(Error::field("user_id", "must be absent for a sign-in")),
-        // Refused rather than ignored: whoever sends one believes that it is checked.
-        _ if request.session_binding_hash.is_none() && completion.session_binding.is_some() => {
-            Err(Error::field("session_binding", "must be absent: the authorization was created without one"))
-        }
-        _ => Ok(()),
+        (Some(_), None) => bad("user_id", "is required to complete a link"),
+        (None, Some(_)) => bad("user_id", "must be absent for a sign-in"),
+        _ => {}
     }
+    // Refused rather than ignored: whoever sends one believes that it is checked.
+    if request.session_binding_hash.is_none() && completion.session_binding.is_some() {
+        bad("session_binding", "must be absent: the authorization was created without one");
+    }
+    if violations.is_empty() { Ok(()) } else { Err(Error::fields(violations)) }
 }
 
 /// Somebody else's flow: it ends here, its code is never spent, and the trail
@@ -137,50 +157,31 @@ fn claim(service: &Service, app: &App, request: &Request, answer: &Answer, endin
     }
 }
 
-/// Claims the authorization and, if that is won, carries it out.
-async fn begin(service: Arc<Service>, app: Arc<App>, request: Request, answer: Arc<Answer>) -> Result<Began> {
+/// Claims the authorization and, if that is won, carries it out. `None`:
+/// somebody else has it, or had it.
+async fn begin(service: &Service, app: &App, request: &Request, answer: &Answer) -> Result<Option<Completed>> {
     let work_deadline = Instant::now() + WORK_MAX;
-    let ending = matches!(*answer, Answer::Denied).then(|| Ending::new(Reason::AuthorizationDenied));
-    let claim = claim(&service, &app, &request, &answer, ending);
-    let held = Held { claim_id: claim.claim_id, consent_time: claim.now, request };
-    match (service.store.claims.submit(claim).await?, &*answer) {
-        (Claimed::Taken, _) => Ok(Began::ElsewhereNow),
-        (_, Answer::Denied) => Err(failure(Reason::AuthorizationDenied, held.request.id)),
-        (Claimed::Ended, _) => Err(failure(Reason::CodeRejected, held.request.id)),
-        (Claimed::Won, Answer::Code(code)) => {
-            exchange::from_code(&service, &app, &held, code, work_deadline).await.map(Began::from)
-        }
+    let ending = matches!(answer, Answer::Denied).then(|| Ending::new(Reason::AuthorizationDenied));
+    let claim = claim(service, app, request, answer, ending);
+    let held = Held { claim_id: claim.claim_id, consent_time: claim.now, request: request.clone() };
+    match (service.store.claims.submit(claim).await?, answer) {
+        (Claimed::Taken, _) => Ok(None),
+        (_, Answer::Denied) => Err(failure(Reason::AuthorizationDenied, request.id)),
+        (Claimed::Ended, _) => Err(failure(Reason::CodeRejected, request.id)),
+        (Claimed::Won, Answer::Code(code)) => exchange::from_code(service, app, &held, code, work_deadline).await,
     }
-}
-
-impl From<Option<Completed>> for Began {
-    fn from(completed: Option<Completed>) -> Self {
-        completed.map_or(Self::ElsewhereNow, |completed| Self::Done(Box::new(completed)))
-    }
-}
-
-/// Waits for work that goes on by itself, until shortly before the deadline.
-async fn wait_for(
-    service: &Service,
-    work: impl Future<Output = Result<Began>> + Send + 'static,
-    id: AuthorizationId,
-    deadline: Instant,
-) -> Result<Began> {
-    let until = deadline.checked_sub(ANSWER_MARGIN).unwrap_or(deadline);
-    let waited = timeout_at(until, service.finish(work)).await;
-    waited.unwrap_or_else(|_| Err(failure(Reason::AuthorizationInProgress, id)))
 }
 
 /// Waits for the one outcome, and takes the work over if nobody is at it.
 async fn follow(
-    service: &Arc<Service>,
-    app: &Arc<App>,
+    service: &Service,
+    app: &App,
     request: &Request,
-    answer: &Arc<Answer>,
-    answer_hash: &[u8; 32],
+    answer: &Answer,
     deadline: Instant,
 ) -> Result<Completed> {
     let closed = || failure(Reason::AuthorizationClosed, request.id);
+    let answer_hash = answer.hash();
     let mut look = LOOK_FIRST;
     loop {
         let found = service.store.authorizations.submit(request.id).await?;
@@ -194,14 +195,14 @@ async fn follow(
             }
             Progress::Ended { failure, .. } => return Err(ended(request, *failure)),
             Progress::InProgress { claim_expire_time, .. } if *claim_expire_time <= service.clock.now() => {
-                let again = resume(Arc::clone(service), Arc::clone(app), request.clone(), found, Arc::clone(answer));
-                if let Began::Done(completed) = wait_for(service, again, request.id, deadline).await? {
-                    return Ok(*completed);
+                if let Some(completed) = resume(service, app, request, &found, answer).await? {
+                    return Ok(completed);
                 }
             }
             Progress::InProgress { .. } => {}
         }
-        if Instant::now() + look + ANSWER_MARGIN > deadline {
+        // Only waiting, so a shutdown need not wait for it: another replica answers.
+        if service.stopping.is_cancelled() || Instant::now() + look > deadline {
             return Err(failure(Reason::AuthorizationInProgress, request.id));
         }
         sleep(look).await;
@@ -242,29 +243,30 @@ fn ended(request: &Request, ending: Ending) -> Error {
 }
 
 /// Goes on where a process that died, or a failure of Threads, left off.
+/// `None`: somebody else was faster.
 async fn resume(
-    service: Arc<Service>,
-    app: Arc<App>,
-    request: Request,
-    found: Authorization,
-    answer: Arc<Answer>,
-) -> Result<Began> {
+    service: &Service,
+    app: &App,
+    request: &Request,
+    found: &Authorization,
+    answer: &Answer,
+) -> Result<Option<Completed>> {
     let work_deadline = Instant::now() + WORK_MAX;
     let now = service.clock.now();
     let claim_id = mint_claim();
     let resumed =
         authorizations::resume(&service.store.pool, request.id, claim_id, now + CLAIM_LIFETIME, now).await;
-    let Some(resumed) = resumed.map_err(Error::from)? else { return Ok(Began::ElsewhereNow) };
-    let held = Held { request, claim_id, consent_time: found.attempt_time };
-    match (resumed.step, resumed.short_lived, &*answer) {
+    let Some(resumed) = resumed.map_err(Error::from)? else { return Ok(None) };
+    let held = Held { request: request.clone(), claim_id, consent_time: found.attempt_time };
+    match (resumed.step, resumed.short_lived, answer) {
         (Step::Unsent, _, Answer::Code(code)) => {
-            exchange::from_code(&service, &app, &held, code, work_deadline).await.map(Began::from)
+            exchange::from_code(service, app, &held, code, work_deadline).await
         }
         (Step::Exchanged, Some((sealed, expire_time)), _) if expire_time > now => {
-            exchange::from_short_lived(&service, &app, &held, &sealed, work_deadline).await.map(Began::from)
+            exchange::from_short_lived(service, app, &held, &sealed, work_deadline).await
         }
         // The code may be spent and its token is lost, or has died.
-        _ => Err(end(&service, &held, Ending::new(Reason::AuthorizationInterrupted)).await),
+        _ => Err(end(service, &held, Ending::new(Reason::AuthorizationInterrupted)).await),
     }
 }
 

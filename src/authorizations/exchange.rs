@@ -39,7 +39,7 @@ pub(super) async fn from_code(
         Ok(short) => short,
         Err(refusal) if !refusal.sent => {
             release(service, held, true).await;
-            return Err(provider_error(held, refusal));
+            return Err(Error::from(refusal));
         }
         Err(refusal) => return Err(end_after(service, held, exchange_ending(&refusal), refusal).await),
     };
@@ -217,7 +217,8 @@ fn decisive_ending(refusal: &Failure) -> Ending {
 async fn stop(service: &Service, held: &Held, refusal: Failure) -> Error {
     if refusal.is_passing() || matches!(refusal.class, Class::RateLimited(_)) {
         release(service, held, false).await;
-        return provider_error(held, refusal);
+        // Without the authorization's id: that would say that it has ended.
+        return Error::from(refusal);
     }
     let ending = decisive_ending(&refusal);
     end_after(service, held, ending, refusal).await
@@ -229,8 +230,4 @@ async fn end_after(service: &Service, held: &Held, ending: Ending, refusal: Fail
         Some(wait) => error.after(wait).because(refusal),
         None => error.because(refusal),
     }
-}
-
-fn provider_error(held: &Held, refusal: Failure) -> Error {
-    Error::from(refusal).with("authorization_id", held.request.id)
 }

@@ -14,6 +14,7 @@ use crate::proto::v1::{
     CompleteAuthorizationRequest, CompleteAuthorizationResponse, CreateAuthorizationUrlRequest,
     CreateAuthorizationUrlResponse, GetAuthorizationRequest, GetAuthorizationResponse, OnConflict,
 };
+use crate::service::App;
 
 #[tonic::async_trait]
 impl AuthorizationService for Api {
@@ -26,7 +27,7 @@ impl AuthorizationService for Api {
         let transfer_role = caller.require(Role::Transfer);
         let message = request.into_inner();
         answer(role.and_then(|()| {
-            let creation = read_creation(message)?;
+            let creation = read_creation(message, &app)?;
             if matches!(creation.flow, Flow::Link { transfer: true, .. }) {
                 transfer_role?;
             }
@@ -75,7 +76,7 @@ impl AuthorizationService for Api {
     }
 }
 
-fn read_creation(message: CreateAuthorizationUrlRequest) -> Result<Creation> {
+fn read_creation(message: CreateAuthorizationUrlRequest, app: &App) -> Result<Creation> {
     let mut fields = Fields::default();
     let flow = match message.flow {
         None => {
@@ -88,8 +89,15 @@ fn read_creation(message: CreateAuthorizationUrlRequest) -> Result<Creation> {
             Some(Flow::SignIn { session_binding })
         }
     };
-    if message.redirect_uri.as_deref() == Some("") {
-        fields.bad("redirect_uri", "is present but empty: leave it out or name one of the app's");
+    match &message.redirect_uri {
+        Some(uri) if uri.is_empty() => {
+            fields.bad("redirect_uri", "is present but empty: leave it out or name one of the app's");
+        }
+        // Byte for byte: Threads compares it so too.
+        Some(uri) if !app.config.redirect_uris.contains(uri) => {
+            fields.bad("redirect_uri", "must be one of the app's redirect URIs, byte for byte");
+        }
+        _ => {}
     }
     fields.scopes("scopes", &message.scopes);
     fields.check()?;
