@@ -221,7 +221,8 @@ impl fmt::Display for ConfigError {
 }
 
 impl Config {
-    /// Reads a file, if one is given, and the environment over it.
+    /// Reads a file, if one is given, and the environment over it, for a
+    /// process that serves: it also needs a database and a keyring.
     ///
     /// `environment` is every variable as it stands; only those that are ours
     /// are looked at.
@@ -232,17 +233,25 @@ impl Config {
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let fail = |problem: String| ConfigError { problems: vec![problem] };
-        let text = match file {
-            None => String::new(),
-            Some(path) => std::fs::read_to_string(path)
-                .map_err(|error| fail(format!("{}: cannot be read: {error}", path.display())))?,
-        };
-        let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
-        Self::parse(&text, folder, environment)
+        read_all(&read_file(file)?, folder(file), environment, |root| Self::read(root, true))
     }
 
-    /// Reads the text of a file. Relative paths in it start at `folder`.
+    /// Reads where the database is and nothing else, so that a job that
+    /// migrates needs no other secret.
+    ///
+    /// # Errors
+    /// Every problem at once.
+    pub fn load_database_url(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<DatabaseUrl, ConfigError> {
+        read_all(&read_file(file)?, folder(file), environment, |mut root| {
+            Database::read(root.section("database"), true).url
+        })
+    }
+
+    /// Reads the text of a file. Relative paths in it start at `folder`. The
+    /// database and the keyring may be missing.
     ///
     /// # Errors
     /// Every problem at once.
@@ -251,24 +260,13 @@ impl Config {
         folder: &Path,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-            // The error's own text quotes the line, which may hold a secret.
-            let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
-            ConfigError { problems: vec![format!("line {line}: is not TOML: {}", error.message())] }
-        })?;
-        let problems = Problems::default();
-        environment::overlay(&mut table, environment, &problems);
-        let config = Self::read(Section::root(table, folder, &problems));
-        match (config, problems.take()) {
-            (Some(config), found) if found.is_empty() => Ok(config),
-            (_, problems) => Err(ConfigError { problems }),
-        }
+        read_all(text, folder, environment, |root| Self::read(root, false))
     }
 
-    fn read(mut root: Section<'_>) -> Option<Self> {
+    fn read(mut root: Section<'_>, serving: bool) -> Option<Self> {
         let server = Server::read(root.section("server"));
-        let database = Database::read(root.section("database"));
-        let keys = read_keys(root.section("keys"));
+        let database = Database::read(root.section("database"), serving);
+        let keys = read_keys(root.section("keys"), serving);
         let provider = Provider::read(root.section("provider"));
         let sections = root.sections("apps");
         if sections.is_empty() && !root.has_problems_in("apps") {
@@ -298,6 +296,39 @@ impl Config {
     }
 }
 
+fn read_file(file: Option<&Path>) -> Result<String, ConfigError> {
+    let Some(path) = file else { return Ok(String::new()) };
+    std::fs::read_to_string(path)
+        .map_err(|error| ConfigError { problems: vec![format!("{}: cannot be read: {error}", path.display())] })
+}
+
+/// Where the relative paths of a file start.
+fn folder(file: Option<&Path>) -> &Path {
+    file.and_then(Path::parent).unwrap_or(Path::new(""))
+}
+
+/// Reads a text and the environment over it, and answers with what was made of
+/// it if nothing at all was wrong.
+fn read_all<T>(
+    text: &str,
+    folder: &Path,
+    environment: impl IntoIterator<Item = (String, String)>,
+    read: impl FnOnce(Section<'_>) -> Option<T>,
+) -> Result<T, ConfigError> {
+    let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        // The error's own text quotes the line, which may hold a secret.
+        let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
+        ConfigError { problems: vec![format!("line {line}: is not TOML: {}", error.message())] }
+    })?;
+    let problems = Problems::default();
+    environment::overlay(&mut table, environment, &problems);
+    let made = read(Section::root(table, folder, &problems));
+    match (made, problems.take()) {
+        (Some(made), found) if found.is_empty() => Ok(made),
+        (_, problems) => Err(ConfigError { problems }),
+    }
+}
+
 impl Server {
     fn read(mut section: Section<'_>) -> Self {
         let grpc_listen = section.address("grpc_listen", ([127, 0, 0, 1], 50051));
@@ -312,8 +343,11 @@ impl Server {
 }
 
 impl Database {
-    fn read(mut section: Section<'_>) -> Self {
+    fn read(mut section: Section<'_>, required: bool) -> Self {
         let url = section.secret("url").map(DatabaseUrl::new);
+        if required && url.is_none() && !section.has_problems_in("url") {
+            section.problem("url", "is required (or the variable DATABASE_URL)");
+        }
         if let Some(url) = &url
             && !(url.expose().starts_with("postgres://") || url.expose().starts_with("postgresql://"))
         {
@@ -336,11 +370,17 @@ impl Provider {
     }
 }
 
-fn read_keys(mut section: Section<'_>) -> Option<Keys> {
+fn read_keys(mut section: Section<'_>, required: bool) -> Option<Keys> {
     let file = section.path("file");
     let value = section.secret("value").map(zeroize::Zeroizing::new);
     if file.is_some() && value.is_some() {
         section.problem("file", "is set beside a key value: one of the two is the keyring");
+    }
+    if required && file.is_none() && value.is_none() && !section.has_problems_in("") {
+        section.problem(
+            "file",
+            "is required (or the variable THREADS_IDENTITY_KEY): make a keyring with `threads-identity keys generate`",
+        );
     }
     section.finish();
     file.map(Keys::File).or(value.map(Keys::Value))

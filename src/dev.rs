@@ -68,6 +68,8 @@ pub async fn run(args: &DevArgs, variables: &Variables) -> CommandResult {
     store::migrate(&url).await?;
 
     let demo_listener = listen(DEMO_PORT).await?;
+    // Bound now and held, so that whoever else starts at this moment moves on.
+    let listeners = Listeners::new(listen(GRPC_PORT).await?, listen(OPS_PORT).await?);
     let demo_url = format!("http://{}", demo_listener.local_addr()?);
     let redirect_uri = format!("{demo_url}/callback");
     let simulator = simulator(&redirect_uri).await?;
@@ -77,10 +79,10 @@ pub async fn run(args: &DevArgs, variables: &Variables) -> CommandResult {
         caller_hash: &caller_hash,
         redirect_uri: &redirect_uri,
         simulator_url: &simulator.base_url(),
-        ports: (free_port(GRPC_PORT).await?, free_port(OPS_PORT).await?),
+        grpc_listen: listeners.grpc_address()?,
+        ops_listen: listeners.ops_address()?,
     })?;
     let service = Arc::new(Service::new(&config, Arc::new(SystemClock))?);
-    let listeners = Listeners::bind(&config).await?;
     let places = Places {
         grpc: listeners.grpc_address()?,
         ops: listeners.ops_address()?,
@@ -96,18 +98,20 @@ pub async fn run(args: &DevArgs, variables: &Variables) -> CommandResult {
     let served = serve::run(&config, service, readiness.clone(), listeners, stop.clone().cancelled_owned());
     let demo = demo::run(demo_listener, &places.grpc, &places.caller_key, stop.clone().cancelled_owned());
     let announced = async {
-        wait_until_ready(&readiness).await;
-        announce(&places, args.json);
-        asked_to_stop().await;
-        stop.cancel();
-        Ok::<(), Failure>(())
+        let asked = asked_to_stop();
+        // A part that failed has nobody to wait for.
+        let ready = stop.run_until_cancelled(wait_until_ready(&readiness)).await;
+        if ready.is_some() {
+            announce(&places, args.json);
+            stop.run_until_cancelled(asked).await;
+            stop.cancel();
+        }
     };
-    let (served, demo, announced) = tokio::join!(stopping(&stop, served), stopping(&stop, demo), announced);
+    let (served, demo, ()) = tokio::join!(stopping(&stop, served), stopping(&stop, demo), announced);
     simulator.stop().await;
     database.stop().await;
     served?;
-    demo?;
-    announced
+    demo
 }
 
 /// Runs a command with `DATABASE_URL` naming an empty scratch database, and
@@ -126,7 +130,9 @@ pub async fn with_postgres(command: &[OsString], variables: &Variables) -> Resul
         .status()
         .await
         .map_err(|error| format!("{}: {error}", program.display()))?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    // None for a command that a signal ended.
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 /// A part that ends, for whatever reason, ends the whole.
@@ -205,12 +211,15 @@ fn caller_key(data_dir: &Path) -> Result<(String, String), Failure> {
 }
 
 async fn simulator(redirect_uri: &str) -> Result<Simulator, Failure> {
-    let options = SimulatorOptions {
-        listen: (Ipv4Addr::LOCALHOST, free_port(SIMULATOR_PORT).await?).into(),
+    let options = |port| SimulatorOptions {
+        listen: (Ipv4Addr::LOCALHOST, port).into(),
         redirect_uris: vec![redirect_uri.to_owned()],
         ..SimulatorOptions::default()
     };
-    Ok(Simulator::start(options).await?)
+    match Simulator::start(options(SIMULATOR_PORT)).await {
+        Ok(simulator) => Ok(simulator),
+        Err(_) => Ok(Simulator::start(options(0)).await?),
+    }
 }
 
 /// A listener on the usual port, or on a free one if it is taken.
@@ -221,19 +230,14 @@ async fn listen(port: u16) -> std::io::Result<TcpListener> {
     }
 }
 
-/// The usual port, or 0 if it is taken.
-async fn free_port(port: u16) -> std::io::Result<u16> {
-    let usual = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.is_ok();
-    Ok(if usual { port } else { 0 })
-}
-
 struct Parts<'a> {
     database_url: &'a str,
     keyring: &'a Keyring,
     caller_hash: &'a str,
     redirect_uri: &'a str,
     simulator_url: &'a str,
-    ports: (u16, u16),
+    grpc_listen: SocketAddr,
+    ops_listen: SocketAddr,
 }
 
 /// The configuration, through the same door as everybody's.
@@ -262,8 +266,8 @@ fn configuration(parts: &Parts<'_>) -> Result<Config, Failure> {
     ]);
     set("callers", vec![("key_sha256", vec![parts.caller_hash.to_owned()].into())]);
     let environment = [
-        ("SERVER__GRPC_LISTEN", format!("127.0.0.1:{}", parts.ports.0)),
-        ("SERVER__OPS_LISTEN", format!("127.0.0.1:{}", parts.ports.1)),
+        ("SERVER__GRPC_LISTEN", parts.grpc_listen.to_string()),
+        ("SERVER__OPS_LISTEN", parts.ops_listen.to_string()),
         ("SERVER__DRAIN_TIMEOUT", "2s".to_owned()),
         ("DATABASE__URL", parts.database_url.to_owned()),
         ("KEYS__VALUE", parts.keyring.to_inline().to_string()),

@@ -30,6 +30,7 @@ mod profiles;
 mod status;
 
 pub use caller::{CALLER_KEY_PREFIX, Callers, new_caller_key};
+pub use status::code as code_of;
 
 use caller::Caller;
 use outer::{Deadline, Outer};

@@ -57,6 +57,12 @@ pub struct Listeners {
 }
 
 impl Listeners {
+    /// Takes listeners that are bound already.
+    #[must_use]
+    pub fn new(grpc: TcpListener, ops: TcpListener) -> Self {
+        Self { grpc, ops }
+    }
+
     /// Binds what the configuration names.
     ///
     /// # Errors

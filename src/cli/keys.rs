@@ -22,12 +22,12 @@ pub(super) fn generate(file: &Path, inline: bool) -> CommandResult {
     if file.exists() {
         let mut keyring = read(file)?;
         let id = keyring.add_key(&now);
-        write(file, &keyring)?;
+        write(file, &keyring).map_err(|error| format!("{shown}: {error}"))?;
         print(format_args!(
             "Added key {id} to {shown}. Give the file to every replica; the active key is the same as before."
         ));
     } else {
-        write(file, &Keyring::generate(&now))?;
+        write(file, &Keyring::generate(&now)).map_err(|error| format!("{shown}: {error}"))?;
         print(format_args!(
             "Made {shown}. Keep a copy apart from the database's backups: without it no stored token opens."
         ));
@@ -59,8 +59,13 @@ fn read(file: &Path) -> Result<Keyring, Box<dyn std::error::Error + Send + Sync>
 /// interruption loses a key.
 pub(crate) fn write(file: &Path, keyring: &Keyring) -> io::Result<()> {
     let fresh = file.with_extension("new");
+    // What an interruption left may be open to others, or a link to elsewhere.
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true).create_new(true);
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt as _;

@@ -1,5 +1,6 @@
 //! `serve` and `migrate`.
 
+use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::readiness::Readiness;
 use crate::serve::{self, Listeners};
-use crate::service::{BuildError, Service};
+use crate::service::Service;
 use crate::store;
 
 /// Runs the service until it is asked to stop.
@@ -21,34 +22,38 @@ pub(super) async fn run(file: Option<&Path>, json: bool, variables: &Variables) 
     let listeners = Listeners::bind(&config).await?;
     let (grpc, ops) = (listeners.grpc_address()?, listeners.ops_address()?);
     tracing::info!(%grpc, %ops, "listening");
+    let asked = asked_to_stop();
     if json {
         print(json!({ "grpc": grpc.to_string(), "ops": ops.to_string() }));
     }
-    Ok(serve::run(&config, service, Readiness::default(), listeners, asked_to_stop()).await?)
+    Ok(serve::run(&config, service, Readiness::default(), listeners, asked).await?)
 }
 
 /// Brings the schema up to date.
 pub(super) async fn migrate(file: Option<&Path>, variables: &Variables) -> CommandResult {
-    let config = Config::load(file, variables.iter().cloned())?;
-    let url = config.database.url.as_ref().ok_or(BuildError::NoDatabase)?;
-    store::migrate(url).await?;
+    let url = Config::load_database_url(file, variables.iter().cloned())?;
+    store::migrate(&url).await?;
     print("The schema is up to date.");
     Ok(())
 }
 
-/// Waits for SIGINT or SIGTERM.
-pub(crate) async fn asked_to_stop() {
+/// Waits for SIGINT or SIGTERM. Listens from the call on: whoever is then told
+/// that we are there may at once ask us to stop.
+pub(crate) fn asked_to_stop() -> impl Future<Output = ()> {
     #[cfg(unix)]
-    {
+    let (interrupt, terminate) = {
         use tokio::signal::unix::{SignalKind, signal};
-        // Without a handler there is nothing to wait for but ctrl_c below.
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    };
+    async move {
+        #[cfg(unix)]
+        if let (Ok(mut interrupt), Ok(mut terminate)) = (interrupt, terminate) {
             tokio::select! {
+                _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
             }
             return;
         }
+        let _ = tokio::signal::ctrl_c().await;
     }
-    let _ = tokio::signal::ctrl_c().await;
 }

@@ -19,7 +19,8 @@ task_local! {
 }
 
 /// The gRPC code of a reason: by who must act.
-pub(super) fn code(reason: Reason) -> Code {
+#[must_use]
+pub fn code(reason: Reason) -> Code {
     match reason {
         Reason::FieldInvalid | Reason::RequestMalformed | Reason::StateInvalid => Code::InvalidArgument,
         Reason::RequestTooLarge | Reason::ProviderRateLimited => Code::ResourceExhausted,

@@ -1,0 +1,261 @@
+//! What no compiler checks: which way the arrows point, how long a file may be,
+//! and what must not be written anywhere.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The rings of `src/lib.rs`, outermost last; a ring may use itself and those
+/// before it.
+const RINGS: [(&str, &[&str]); 6] = [
+    ("words", &["ids", "secret", "states", "profile", "error", "clock", "config", "metrics", "proto"]),
+    ("means", &["store", "threads", "sealing", "flights"]),
+    ("bag", &["service"]),
+    ("flows", &["accounts", "authorizations", "tokens", "profiles"]),
+    ("edges", &["grpc", "readiness", "ops", "serve"]),
+    ("assembly", &["cli", "telemetry", "dev", "main"]),
+];
+
+/// What uses nothing of the crate, and only the assembly uses.
+const ISLANDS: [&str; 2] = ["simulator", "postgres"];
+
+/// A file is a noun that fits in a head. These are longer, and why.
+const LONG_FILES: [(&str, &str); 1] =
+    [("src/store/authorizations.rs", "one row: its claim, its progress, its end and how it is read")];
+const LINES_MAX: usize = 400;
+
+/// Where no constant text is to be had: the name of a database or of a role, or
+/// a role's password, cannot be a parameter of a statement.
+const UNCHECKED_SQL: &str = "src/postgres";
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The files below a folder with one of these endings, by their path from the
+/// root.
+fn files(folder: &str, endings: &[&str]) -> Vec<(String, String)> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => walk(&path, found),
+                false => found.push(path),
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&root().join(folder), &mut found);
+    found.sort();
+    let fits = |path: &PathBuf| path.extension().is_some_and(|ending| endings.iter().any(|e| ending == *e));
+    let read = |path: PathBuf| {
+        let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+        (name, fs::read_to_string(path).unwrap())
+    };
+    found.into_iter().filter(fits).map(read).collect()
+}
+
+fn sources() -> Vec<(String, String)> {
+    files("src", &["rs"])
+}
+
+/// The text without its inline tests, which may use anything.
+fn without_tests(text: &str) -> &str {
+    text.split("\n#[cfg(test)]").next().unwrap()
+}
+
+/// The module of the crate that a file belongs to: `src/store/links.rs` is
+/// `store`.
+fn module(file: &str) -> &str {
+    let path = file.strip_prefix("src/").unwrap();
+    path.split(['/', '.']).next().unwrap()
+}
+
+/// The modules of the crate that a text names after `crate::`.
+fn used(text: &str) -> BTreeSet<String> {
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let mut names = BTreeSet::new();
+    for part in code.split("crate::").skip(1) {
+        let group = part.strip_prefix('{').and_then(|part| part.split(';').next());
+        let first = |path: &str| path.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        match group {
+            // The top level of `use crate::{a, b::{c, d}}`.
+            Some(group) => {
+                let mut depth = 0;
+                let top = group.split(|c| {
+                    depth += i32::from(c == '{') - i32::from(c == '}');
+                    c == ',' && depth == 0
+                });
+                names.extend(top.map(first).filter(|name: &String| !name.is_empty()));
+            }
+            None => {
+                names.insert(first(part));
+            }
+        }
+    }
+    names
+}
+
+fn ring(module: &str) -> Option<usize> {
+    RINGS.iter().position(|(_, modules)| modules.contains(&module))
+}
+
+/// Why `user` must not use `used`.
+fn forbidden(user: &str, used: &str) -> Option<&'static str> {
+    const MEANS: usize = 1;
+    const FLOWS: usize = 3;
+    const ASSEMBLY: usize = 5;
+    if user == used {
+        return None;
+    }
+    if ISLANDS.contains(&user) {
+        return Some("an island uses nothing of the crate");
+    }
+    let from = ring(user).unwrap_or_else(|| panic!("src/{user}: is in no ring"));
+    if ISLANDS.contains(&used) {
+        return (from != ASSEMBLY).then_some("only the assembly knows the islands");
+    }
+    let to = ring(used).unwrap_or_else(|| panic!("src/{user}: names `{used}`, which is in no ring"));
+    let place = |name: &str| RINGS[from].1.iter().position(|module| *module == name);
+    if to > from {
+        Some("arrows point inward")
+    } else if (from, to) == (MEANS, MEANS) {
+        Some("a means never uses another")
+    } else if (from, to) == (FLOWS, FLOWS) && place(used) > place(user) {
+        Some("a flow uses only those listed above it")
+    } else {
+        None
+    }
+}
+
+#[test]
+fn arrows_point_inward() {
+    let mut wrong = Vec::new();
+    for (file, text) in sources().iter().filter(|(file, _)| file != "src/lib.rs") {
+        let user = module(file);
+        // `src/main.rs` names the crate from outside.
+        let text = without_tests(text).replace("threads_identity::", "crate::");
+        for used in used(&text) {
+            if let Some(why) = forbidden(user, &used) {
+                wrong.push(format!("{file} uses {used}: {why}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn arrows_are_read_as_they_are_written() {
+    let text = "use crate::{ids, store::{accounts, links::Link}, secret as s};\n// crate::grpc\nlet x = crate::clock::now();";
+    let names: Vec<String> = used(text).into_iter().collect();
+    assert_eq!(names, ["clock", "ids", "secret", "store"]);
+    for (user, used, allowed) in [
+        ("store", "ids", true),
+        ("store", "threads", false),
+        ("store", "accounts", false),
+        ("profiles", "accounts", true),
+        ("accounts", "profiles", false),
+        ("grpc", "store", true),
+        ("service", "grpc", false),
+        ("dev", "simulator", true),
+        ("grpc", "simulator", false),
+        ("simulator", "ids", false),
+    ] {
+        assert_eq!(forbidden(user, used).is_none(), allowed, "{user} -> {used}");
+    }
+}
+
+#[test]
+fn the_front_page_lists_every_module_in_its_ring_and_says_what_it_is() {
+    let text = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let listed: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+    let order = ["flows", "bag", "means", "words", "edges", "assembly"];
+    let ring = |name: &str| RINGS.iter().find(|(ring, _)| *ring == name).unwrap().1;
+    let mut expected: Vec<&str> = order.iter().flat_map(|name| ring(name)).copied().collect();
+    expected.retain(|name| *name != "main");
+    expected.extend(ISLANDS);
+    assert_eq!(listed, expected, "the order of `src/lib.rs` is the order of reading");
+    let documentation: String = text.lines().filter(|line| line.contains("//!") || line.contains("doc")).collect();
+    for module in listed {
+        assert!(documentation.contains(&format!("[`{module}`]")), "the front page does not tell of {module}");
+        let own = fs::read_to_string(root().join(format!("src/{module}.rs"))).unwrap();
+        assert!(own.starts_with("//! "), "src/{module}.rs does not say what it is");
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is_and_fits_in_a_head() {
+    let mut wrong = Vec::new();
+    for (file, text) in sources() {
+        if !text.starts_with("//!") && !file.ends_with("/tests.rs") {
+            wrong.push(format!("{file} does not say what it is"));
+        }
+        let lines = without_tests(&text).lines().count();
+        let known = LONG_FILES.iter().any(|(name, why)| *name == file && !why.is_empty());
+        if lines > LINES_MAX && !known && !file.ends_with("/tests.rs") {
+            wrong.push(format!("{file} has {lines} lines"));
+        }
+        if lines <= LINES_MAX && known {
+            wrong.push(format!("{file} needs no exception any more"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn nothing_is_left_for_another_day() {
+    // Taken apart, so that this file does not find itself.
+    let words = [["to", "do!"], ["TO", "DO"], ["FIX", "ME"], ["for ", "now"], ["in a ", "real"], ["XX", "X"]];
+    let mut wrong = Vec::new();
+    for folder in ["src", "tests", "proto", "docs", "migrations", "templates"] {
+        for (file, text) in files(folder, &["rs", "proto", "md", "sql", "py", "html", "toml"]) {
+            for (i, line) in text.lines().enumerate() {
+                if words.iter().any(|word| line.contains(&word.concat())) {
+                    wrong.push(format!("{file}:{}: {}", i + 1, line.trim()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_secret_is_never_compared_with_an_operator() {
+    // It would stop at the first difference, and how long that took can be measured.
+    let mut wrong = Vec::new();
+    for (file, text) in sources() {
+        for (i, line) in without_tests(&text).lines().enumerate() {
+            if line.contains("expose()") && (line.contains("==") || line.contains("!=")) {
+                wrong.push(format!("{file}:{}: {}", i + 1, line.trim()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn sql_is_checked_when_it_is_compiled() {
+    let mut wrong = Vec::new();
+    for (file, text) in sources() {
+        if !file.starts_with(UNCHECKED_SQL) && without_tests(&text).contains("AssertSqlSafe") {
+            wrong.push(file);
+        }
+    }
+    assert!(wrong.is_empty(), "SQL that is put together: {wrong:#?}");
+}
+
+#[test]
+fn migrations_are_numbered_without_gaps() {
+    let names: Vec<String> = files("migrations", &["sql"]).into_iter().map(|(name, _)| name).collect();
+    assert!(!names.is_empty());
+    for (i, name) in names.iter().enumerate() {
+        let name = name.strip_prefix("migrations/").unwrap();
+        let (number, words) = name.split_once('_').unwrap();
+        assert_eq!(number, format!("{:04}", i + 1), "{name}");
+        let words = words.strip_suffix(".sql").unwrap();
+        assert!(words.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
+    }
+}
