@@ -15,9 +15,9 @@ use crate::error::{Error, Reason, Result};
 use crate::ids::{AccountId, AuthorizationId};
 use crate::secret::{AuthorizationCode, sha256};
 use crate::service::{App, Service};
+use crate::states::LinkOutcome;
 use crate::store::accounts::Account;
 use crate::store::authorizations::Authorization;
-use crate::states::LinkOutcome;
 
 mod completion;
 mod exchange;
@@ -103,7 +103,10 @@ pub fn create(service: &Service, app: &App, creation: Creation) -> Result<Create
     };
     let state = request.seal(&service.keyring, app.id());
     if state.len() > STATE_MAX {
-        return Err(Error::field("scopes", "are too many to fit into the state with this user id and redirect URI"));
+        return Err(Error::field(
+            "scopes",
+            "are too many to fit into the state with this user id and redirect URI",
+        ));
     }
     let url = app.threads.authorization_url(&request.redirect_uri, &request.scopes, &state);
     Ok(Created { id: request.id, url: url.into(), state, expire_time: request.expire_time })

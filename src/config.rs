@@ -3,7 +3,7 @@
 //!
 //! `docs/configuration.md` is the page for operators.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,8 @@ mod environment;
 mod section;
 
 pub(crate) use apps::endpoint;
+
+pub use callers::{CallerConfig, Role};
 
 use section::{Problems, Section};
 
@@ -143,68 +145,6 @@ pub struct AppConfig {
     pub profile_fields: Vec<String>,
 }
 
-/// `[[callers]]`: a backend that may call.
-#[derive(Clone)]
-pub struct CallerConfig {
-    /// `name`: 1 to 64 printable characters, for logs and the audit trail.
-    pub name: String,
-    /// `app`: the one app that it sees; may be left out when there is only one.
-    pub app: String,
-    /// `roles`: what it may do.
-    pub roles: BTreeSet<Role>,
-    /// `key_sha256`: SHA-256 of each of its keys. Two let a key be changed
-    /// without an outage.
-    pub key_sha256: Vec<[u8; 32]>,
-}
-
-impl fmt::Debug for CallerConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let roles = self.roles.iter().map(|role| role.name());
-        f.debug_struct("CallerConfig")
-            .field("name", &self.name)
-            .field("app", &self.app)
-            .field("roles", &roles.collect::<Vec<_>>())
-            .field("keys", &self.key_sha256.len())
-            .finish()
-    }
-}
-
-/// What a caller may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Role {
-    /// Create, complete and get authorizations; unlink.
-    Link,
-    /// Take an account over from another user.
-    Transfer,
-    /// Read accounts and profiles, of one user at a time.
-    Read,
-    /// Read all accounts of the app.
-    Sync,
-    /// Fetch access tokens.
-    Token,
-    /// Erase users.
-    Erase,
-}
-
-impl Role {
-    /// All of them, by name.
-    pub const ALL: [Self; 6] =
-        [Self::Link, Self::Transfer, Self::Read, Self::Sync, Self::Token, Self::Erase];
-
-    /// The name in the configuration and in answers.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Link => "link",
-            Self::Transfer => "transfer",
-            Self::Read => "read",
-            Self::Sync => "sync",
-            Self::Token => "token",
-            Self::Erase => "erase",
-        }
-    }
-}
-
 /// What is wrong with a configuration: every problem, each with its key.
 #[derive(Debug, thiserror::Error)]
 pub struct ConfigError {
@@ -286,7 +226,14 @@ impl Config {
         let ids: Vec<String> = apps.iter().flatten().map(|app| app.id.clone()).collect();
         let callers = callers::read_all(&mut root, &ids);
         root.finish();
-        Some(Self { server, database, keys, provider, apps: apps.into_iter().collect::<Option<_>>()?, callers })
+        Some(Self {
+            server,
+            database,
+            keys,
+            provider,
+            apps: apps.into_iter().collect::<Option<_>>()?,
+            callers,
+        })
     }
 
     /// Whether there is nobody to tell callers apart by.
@@ -298,8 +245,9 @@ impl Config {
 
 fn read_file(file: Option<&Path>) -> Result<String, ConfigError> {
     let Some(path) = file else { return Ok(String::new()) };
-    std::fs::read_to_string(path)
-        .map_err(|error| ConfigError { problems: vec![format!("{}: cannot be read: {error}", path.display())] })
+    std::fs::read_to_string(path).map_err(|error| ConfigError {
+        problems: vec![format!("{}: cannot be read: {error}", path.display())],
+    })
 }
 
 /// Where the relative paths of a file start.
@@ -366,7 +314,11 @@ impl Provider {
         let call_timeout = section.duration("call_timeout", default.call_timeout);
         let body_max = section.integer("body_max", 256 * 1024, 1024..=16 * 1024 * 1024);
         section.finish();
-        Self { connect_timeout, call_timeout, body_max: usize::try_from(body_max).unwrap_or(default.body_max) }
+        Self {
+            connect_timeout,
+            call_timeout,
+            body_max: usize::try_from(body_max).unwrap_or(default.body_max),
+        }
     }
 }
 

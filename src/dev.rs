@@ -257,13 +257,16 @@ fn configuration(parts: &Parts<'_>) -> Result<Config, Failure> {
             entry.extend(values.into_iter().map(|(key, value)| (key.to_owned(), value)));
         }
     };
-    set("apps", vec![
-        ("client_id", app.client_id.into()),
-        ("client_secret", app.client_secret.into()),
-        ("redirect_uris", vec![parts.redirect_uri.to_owned()].into()),
-        ("authorize_url", format!("{}/oauth/authorize", parts.simulator_url).into()),
-        ("graph_url", parts.simulator_url.into()),
-    ]);
+    set(
+        "apps",
+        vec![
+            ("client_id", app.client_id.into()),
+            ("client_secret", app.client_secret.into()),
+            ("redirect_uris", vec![parts.redirect_uri.to_owned()].into()),
+            ("authorize_url", format!("{}/oauth/authorize", parts.simulator_url).into()),
+            ("graph_url", parts.simulator_url.into()),
+        ],
+    );
     set("callers", vec![("key_sha256", vec![parts.caller_hash.to_owned()].into())]);
     let environment = [
         ("SERVER__GRPC_LISTEN", parts.grpc_listen.to_string()),

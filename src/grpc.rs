@@ -67,7 +67,8 @@ struct Call<'a> {
 /// The call that the outer layer has let through.
 fn call<T>(request: &Request<T>) -> Result<Call<'_>, tonic::Status> {
     let extensions = request.extensions();
-    let (Some(caller), Some(deadline)) = (extensions.get::<Arc<Caller>>(), extensions.get::<Deadline>()) else {
+    let (Some(caller), Some(deadline)) = (extensions.get::<Arc<Caller>>(), extensions.get::<Deadline>())
+    else {
         // Only if the outer layer were left out.
         return Err(status::from_error(crate::error::Error::internal("a call without a caller")));
     };

@@ -88,9 +88,18 @@ impl Metrics {
     fn register(&mut self) {
         let registry = &mut self.registry;
         registry.register("calls", "Calls finished, by method and reason", self.calls.clone());
-        registry.register_with_unit("call_duration", "How long calls took", Unit::Seconds, self.call_seconds.clone());
+        registry.register_with_unit(
+            "call_duration",
+            "How long calls took",
+            Unit::Seconds,
+            self.call_seconds.clone(),
+        );
         registry.register("calls_in_flight", "Calls being answered now", self.calls_in_flight.clone());
-        registry.register("provider_calls", "Calls to Threads, by endpoint and result", self.provider_calls.clone());
+        registry.register(
+            "provider_calls",
+            "Calls to Threads, by endpoint and result",
+            self.provider_calls.clone(),
+        );
         registry.register_with_unit(
             "provider_call_duration",
             "How long Threads took",
@@ -102,7 +111,11 @@ impl Metrics {
             "Profile values too long or unstorable, treated as absent",
             self.profile_values_dropped.clone(),
         );
-        registry.register("batches", "Statements that carried waiting requests together", self.batches.clone());
+        registry.register(
+            "batches",
+            "Statements that carried waiting requests together",
+            self.batches.clone(),
+        );
         registry.register("batch_rows", "Requests that travelled in batches", self.batch_rows.clone());
         registry.register(
             "connections_replaced",

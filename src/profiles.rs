@@ -45,9 +45,9 @@ fn no_profile(id: AccountId) -> Error {
 /// Reads the profile from Threads. Those who ask at once share one reading.
 async fn read_again(service: &Arc<Service>, app: &Arc<App>, account: Account) -> Result<Account> {
     let (user_id, authorize_time) = (account.user_id.clone(), account.authorize_time);
-    let reading = service.profile_reads.join(&service.tasks, account.id, || {
-        read(Arc::clone(service), Arc::clone(app), account.clone())
-    });
+    let reading = service
+        .profile_reads
+        .join(&service.tasks, account.id, || read(Arc::clone(service), Arc::clone(app), account.clone()));
     let read = reading.await?;
     // A reading that somebody else began may be of before a transfer.
     if read.user_id == user_id && read.authorize_time >= authorize_time {
@@ -65,7 +65,8 @@ async fn read(service: Arc<Service>, app: Arc<App>, account: Account) -> Result<
     let token = service.keyring.open(place, &sealed).map_err(|error| with_id(error.into()))?;
     let token = std::str::from_utf8(&token).map_err(Error::internal)?;
     let token = AccessToken::new(token.to_owned());
-    let me = app.threads.me(&token, Instant::now() + READ_MAX).await.map_err(|failure| with_id(failure.into()))?;
+    let me =
+        app.threads.me(&token, Instant::now() + READ_MAX).await.map_err(|failure| with_id(failure.into()))?;
     if me.profile.id != account.threads_user_id {
         tracing::error!(account.id = %id, "Threads answered with another person's profile");
         return Err(with_id(Error::new(Reason::ProviderIdentityConflict)));

@@ -127,7 +127,8 @@ impl Keyring {
         let aad = associated_data(header, place);
 
         let mut body = Zeroizing::new(body.to_vec());
-        let length = cipher.open_in_place(nonce, Aad::from(aad), &mut body).map_err(|_| OpenError::Invalid)?.len();
+        let length =
+            cipher.open_in_place(nonce, Aad::from(aad), &mut body).map_err(|_| OpenError::Invalid)?.len();
         body.truncate(length);
         Ok(body)
     }
@@ -236,7 +237,8 @@ mod tests {
         for i in 0..sealed.len() {
             let mut changed = sealed.clone();
             changed[i] ^= 1;
-            let expected = if (1..=KEY_ID_LEN).contains(&i) { OpenError::KeyUnknown } else { OpenError::Invalid };
+            let expected =
+                if (1..=KEY_ID_LEN).contains(&i) { OpenError::KeyUnknown } else { OpenError::Invalid };
             assert_eq!(keyring.open(PLACE, &changed).unwrap_err(), expected, "byte {i}");
         }
         for length in 0..sealed.len() {

@@ -7,7 +7,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use crate::authorizations::Completed;
 use crate::clock::Clock;
 use crate::config::{AppConfig, Config};
 use crate::error::{Error, Result};
@@ -17,6 +16,7 @@ use crate::metrics::Metrics;
 use crate::sealing::{Keyring, KeyringError};
 use crate::secret::DatabaseUrl;
 use crate::store::accounts::Account;
+use crate::store::links::LinkedAccount;
 use crate::store::{Store, UrlError};
 use crate::threads::{self, Client};
 
@@ -38,7 +38,7 @@ pub struct Service {
     pub stopping: CancellationToken,
     /// Completions that are under way, by authorization and by what the browser
     /// brought.
-    pub completions: Flights<(AuthorizationId, [u8; 32]), Completed>,
+    pub completions: Flights<(AuthorizationId, [u8; 32]), LinkedAccount>,
     /// Readings of profiles that are under way.
     pub profile_reads: Flights<AccountId, Account>,
 }

@@ -42,9 +42,7 @@ use state::{Clock, State};
 
 pub use controls::Controls;
 pub use faults::Fault;
-pub use knobs::{
-    Envelope, ExpiresIn, Knobs, MissingFields, OldToken, Proof, RefreshAnswers, UserId,
-};
+pub use knobs::{Envelope, ExpiresIn, Knobs, MissingFields, OldToken, Proof, RefreshAnswers, UserId};
 pub use ledger::{Endpoint, Entry};
 pub use oauth::Decision;
 pub use people::{Persona, Picture, Role};
@@ -97,21 +95,9 @@ impl Simulator {
     pub async fn start(options: Options) -> io::Result<Simulator> {
         let listener = TcpListener::bind(options.listen).await?;
         let address = listener.local_addr()?;
-        let clock = options
-            .start_time
-            .map_or(Clock::Wall { ahead: 0 }, Clock::Still);
-        let mut state = State::new(
-            clock,
-            Knobs {
-                strict: options.strict,
-                ..Knobs::default()
-            },
-        );
-        state.add_app(
-            &options.client_id,
-            &options.client_secret,
-            options.redirect_uris,
-        );
+        let clock = options.start_time.map_or(Clock::Wall { ahead: 0 }, Clock::Still);
+        let mut state = State::new(clock, Knobs { strict: options.strict, ..Knobs::default() });
+        state.add_app(&options.client_id, &options.client_secret, options.redirect_uris);
         for persona in residents::residents() {
             state.people.add(persona);
         }
@@ -132,11 +118,7 @@ impl Simulator {
                 tracing::error!(%error, "the simulator's server ended");
             }
         });
-        Ok(Simulator {
-            address,
-            shared,
-            server: Some(server),
-        })
+        Ok(Simulator { address, shared, server: Some(server) })
     }
 
     /// Where it listens.
@@ -154,9 +136,7 @@ impl Simulator {
     /// A handle by which to script it and to ask what it received.
     #[must_use]
     pub fn controls(&self) -> Controls {
-        Controls {
-            shared: Arc::clone(&self.shared),
-        }
+        Controls { shared: Arc::clone(&self.shared) }
     }
 
     /// Stops it: answers under way get a moment, answers that would never come are cut.

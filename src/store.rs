@@ -76,7 +76,9 @@ impl From<sqlx::Error> for StoreError {
                     "53100" => Self::Unavailable("its disk is full"),
                     "53300" => Self::Unavailable("it takes no more connections"),
                     "25006" => Self::Unavailable("it is read-only"),
-                    "42P01" | "3F000" => Self::Unavailable("its schema is missing: run `threads-identity migrate`"),
+                    "42P01" | "3F000" => {
+                        Self::Unavailable("its schema is missing: run `threads-identity migrate`")
+                    }
                     _ if ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)) => {
                         Self::Unavailable("it is shutting down or short of something")
                     }
@@ -89,7 +91,9 @@ impl From<sqlx::Error> for StoreError {
                 Self::Unavailable("the connection broke")
             }
             sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => Self::Unavailable("the pool is closed"),
-            sqlx::Error::ColumnDecode { index, .. } => Self::Refused(format!("column {index} does not decode")),
+            sqlx::Error::ColumnDecode { index, .. } => {
+                Self::Refused(format!("column {index} does not decode"))
+            }
             sqlx::Error::Encode(_) => Self::Refused("a value does not encode".to_owned()),
             _ => Self::Refused("unexpected answer".to_owned()),
         }
@@ -104,7 +108,9 @@ fn is_broken(error: &sqlx::Error) -> bool {
             // Read-only: a primary that was demoted under us.
             code == "25006" || code.starts_with("08") || code.starts_with("57P")
         }
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
+            true
+        }
         _ => false,
     }
 }
@@ -151,11 +157,7 @@ impl Store {
     ///
     /// # Errors
     /// If the URL cannot be read. The error does not show it.
-    pub fn new(
-        url: &DatabaseUrl,
-        pool_size: u32,
-        metrics: &Arc<Metrics>,
-    ) -> Result<Self, UrlError> {
+    pub fn new(url: &DatabaseUrl, pool_size: u32, metrics: &Arc<Metrics>) -> Result<Self, UrlError> {
         let options = connect_options(url)?;
         // Apart from the work that a shutdown waits for: these end with the store.
         let tasks = &TaskTracker::new();
@@ -201,9 +203,9 @@ fn pool(options: PgConnectOptions, size: u32) -> PgPool {
         .test_before_acquire(false)
         .before_acquire(|connection, _| Box::pin(guard(connection)))
         .after_connect(|connection, _| {
-            Box::pin(async move {
-                if guard(connection).await? { Ok(()) } else { Err(sqlx::Error::PoolClosed) }
-            })
+            Box::pin(
+                async move { if guard(connection).await? { Ok(()) } else { Err(sqlx::Error::PoolClosed) } },
+            )
         })
         .connect_lazy_with(options)
 }

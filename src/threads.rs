@@ -86,7 +86,8 @@ impl Client {
     #[must_use]
     pub fn new(http: reqwest::Client, app: Arc<AppConfig>, limits: Provider, metrics: Arc<Metrics>) -> Self {
         let long_lived_url = endpoint(&app.graph_url, "access_token");
-        let me_path = if app.api_version.is_empty() { "me".to_owned() } else { format!("{}/me", app.api_version) };
+        let me_path =
+            if app.api_version.is_empty() { "me".to_owned() } else { format!("{}/me", app.api_version) };
         let mut me_url = endpoint(&app.graph_url, &me_path);
         me_url.query_pairs_mut().append_pair("fields", &app.profile_fields.join(","));
         Self { http, app, limits, metrics, long_lived_url, me_url }
@@ -191,9 +192,16 @@ impl Client {
         let result = self.answer(at, request).await;
         self.metrics.provider_call_seconds.observe(start.elapsed().as_secs_f64());
         let name = result.as_ref().err().map_or("ok", |failure| failure.class.name());
-        self.metrics.provider_calls.get_or_create(&ProviderLabels { endpoint: at.name(), result: name }).inc();
+        self.metrics
+            .provider_calls
+            .get_or_create(&ProviderLabels { endpoint: at.name(), result: name })
+            .inc();
         if let Err(failure) = &result {
-            tracing::warn!(threads.endpoint = at.name(), threads.class = name, "a call to Threads failed: {failure}");
+            tracing::warn!(
+                threads.endpoint = at.name(),
+                threads.class = name,
+                "a call to Threads failed: {failure}"
+            );
         }
         result
     }
@@ -225,7 +233,10 @@ impl Client {
     fn surprise(&self, at: Endpoint) -> Failure {
         let labels = ProviderLabels { endpoint: at.name(), result: Class::Surprise.name() };
         self.metrics.provider_calls.get_or_create(&labels).inc();
-        tracing::warn!(threads.endpoint = at.name(), "Threads answered with something that is not documented");
+        tracing::warn!(
+            threads.endpoint = at.name(),
+            "Threads answered with something that is not documented"
+        );
         Failure::surprise(at, 200, "answer is not as documented")
     }
 }

@@ -64,7 +64,8 @@ pub async fn fetch(service: &Service, app: &App, wish: Wish) -> Result<Fetched> 
         return Err(refusal(id, &found, &wish.required_scopes, now));
     };
     let place = Place { purpose: Purpose::Token, app_id: app.id(), row: id.0.as_bytes() };
-    let token = service.keyring.open(place, sealed).map_err(|error| Error::from(error).with("account_id", id))?;
+    let token =
+        service.keyring.open(place, sealed).map_err(|error| Error::from(error).with("account_id", id))?;
     let token = std::str::from_utf8(&token).map_err(Error::internal)?;
     Ok(Fetched {
         token: AccessToken::new(token.to_owned()),
@@ -82,7 +83,9 @@ fn refusal(id: AccountId, found: &TokenFetched, required: &[String], now: Offset
         required.iter().filter(|scope| !found.scopes.contains(scope)).map(String::as_str).collect();
     match found.state {
         AccountState::Unlinked => fail(Reason::AccountUnlinked),
-        AccountState::ReauthorizationRequired => consent(found.state_reason.unwrap_or(StateReason::TokenExpired)),
+        AccountState::ReauthorizationRequired => {
+            consent(found.state_reason.unwrap_or(StateReason::TokenExpired))
+        }
         AccountState::Active if found.token_expire_time.is_none_or(|end| end <= now) => {
             consent(StateReason::TokenExpired)
         }

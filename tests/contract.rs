@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use prost_reflect::{
-    DescriptorPool, EnumDescriptor, FieldDescriptor, FileDescriptor, Kind, MessageDescriptor, MethodDescriptor,
-    Value,
+    DescriptorPool, EnumDescriptor, FieldDescriptor, FileDescriptor, Kind, MessageDescriptor,
+    MethodDescriptor, Value,
 };
 use threads_identity::grpc;
 use threads_identity::proto::v1::{self, ErrorReason};
@@ -55,7 +55,10 @@ impl Api {
     }
 
     fn methods(&self) -> Vec<MethodDescriptor> {
-        self.files().flat_map(|file| file.services().collect::<Vec<_>>()).flat_map(|s| s.methods().collect::<Vec<_>>()).collect()
+        self.files()
+            .flat_map(|file| file.services().collect::<Vec<_>>())
+            .flat_map(|s| s.methods().collect::<Vec<_>>())
+            .collect()
     }
 
     fn messages(&self) -> Vec<MessageDescriptor> {
@@ -204,7 +207,10 @@ fn comments_and_behaviours_of_fields_agree() {
         }
         for oneof in message.oneofs().filter(is_real) {
             let comment = api.comment(&message.parent_file(), oneof.path());
-            if role == Role::Request && !comment.starts_with("Required. ") && !comment.starts_with("Optional. ") {
+            if role == Role::Request
+                && !comment.starts_with("Required. ")
+                && !comment.starts_with("Optional. ")
+            {
                 wrong.push(format!("{}: {comment:?}", oneof.full_name()));
             }
         }
@@ -220,7 +226,8 @@ fn lists_are_paged() {
     assert!(!lists.is_empty());
     for method in lists {
         let (input, output) = (method.input(), method.output());
-        let kind = |message: &MessageDescriptor, name: &str| message.get_field_by_name(name).map(|f| f.kind());
+        let kind =
+            |message: &MessageDescriptor, name: &str| message.get_field_by_name(name).map(|f| f.kind());
         assert_eq!(kind(&input, "page_size"), Some(Kind::Int32), "{}", method.name());
         assert_eq!(kind(&input, "page_token"), Some(Kind::String), "{}", method.name());
         assert_eq!(kind(&output, "next_page_token"), Some(Kind::String), "{}", method.name());
@@ -235,7 +242,8 @@ fn names_are_as_everywhere() {
     let mut wrong = Vec::new();
     let snake = |name: &str| name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     for field in api.messages().iter().flat_map(|m| m.fields().collect::<Vec<_>>()) {
-        let is_time = matches!(field.kind(), Kind::Message(m) if m.full_name() == "google.protobuf.Timestamp");
+        let is_time =
+            matches!(field.kind(), Kind::Message(m) if m.full_name() == "google.protobuf.Timestamp");
         if !snake(field.name()) || is_time != field.name().ends_with("_time") {
             wrong.push(field.full_name().to_owned());
         }
@@ -310,7 +318,8 @@ fn every_reason_is_documented_as_it_is_sent() {
         }
         // What the example holds has been announced.
         for (key, value) in example["metadata"].as_object().unwrap() {
-            let announced = prose.split_once("Metadata: ").is_some_and(|(_, keys)| keys.contains(&format!("`{key}`")));
+            let announced =
+                prose.split_once("Metadata: ").is_some_and(|(_, keys)| keys.contains(&format!("`{key}`")));
             if !announced || !value.is_string() {
                 wrong.push(format!("{name}: the metadata `{key}` is not announced"));
             }
@@ -333,7 +342,9 @@ fn rpcs_name_reasons_that_exist_and_every_reason_is_named_somewhere() {
         };
         let words = list.split([' ', ',', '.', ';', '(', ')']);
         let shouted = |word: &&str| {
-            word.len() > 3 && word.bytes().all(|b| b.is_ascii_uppercase() || b == b'_') && !word.starts_with('_')
+            word.len() > 3
+                && word.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')
+                && !word.starts_with('_')
         };
         for word in words.filter(shouted) {
             if !known.contains(word) {
@@ -345,7 +356,9 @@ fn rpcs_name_reasons_that_exist_and_every_reason_is_named_somewhere() {
             wrong.push(format!("{} names no role", method.name()));
         }
     }
-    wrong.extend(known.iter().filter(|name| !named.contains(**name)).map(|name| format!("no RPC names {name}")));
+    wrong.extend(
+        known.iter().filter(|name| !named.contains(**name)).map(|name| format!("no RPC names {name}")),
+    );
     none(&wrong);
 }
 
@@ -406,7 +419,11 @@ fn nothing_prints_what_is_secret() {
         format!("{:?}", tonic::Request::new(created(Flow::SignIn(sign_in)))),
         format!(
             "{:?}",
-            v1::CreateAuthorizationUrlResponse { authorization_url: canary(), state: canary(), ..Default::default() }
+            v1::CreateAuthorizationUrlResponse {
+                authorization_url: canary(),
+                state: canary(),
+                ..Default::default()
+            }
         ),
         format!("{:?}", completion(Answer::CallbackUrl(canary()))),
         format!("{:?}", completion(Answer::Parameters(taken_apart()))),
@@ -414,7 +431,10 @@ fn nothing_prints_what_is_secret() {
         format!("{:?} {:?}", taken_apart(), parameters::Result::Code(canary())),
         format!("{:?}", v1::FetchAccessTokenResponse { access_token: canary(), ..Default::default() }),
         format!("{:?}", internal::ShortLivedToken { access_token: canary(), ..Default::default() }),
-        format!("{:?}", internal::State { session_binding_hash: bytes(), redirect_uri: canary(), ..Default::default() }),
+        format!(
+            "{:?}",
+            internal::State { session_binding_hash: bytes(), redirect_uri: canary(), ..Default::default() }
+        ),
         format!("{:?}", internal::PageToken { last_account_id: bytes(), ..Default::default() }),
     ];
     for text in printed {

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use threads_identity::postgres::{Cluster, Error, Installation, Options, Origin, Places, RunAs};
 use sqlx::{Connection as _, PgConnection, Row as _};
+use threads_identity::postgres::{Cluster, Error, Installation, Options, Origin, Places, RunAs};
 
 #[expect(clippy::disallowed_methods, reason = "where the tests learn which server to use")]
 fn env(name: &str) -> Option<String> {

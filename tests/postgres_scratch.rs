@@ -7,9 +7,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use sqlx::{Connection as _, PgConnection, Row as _};
 use threads_identity::postgres::scratch::Databases;
 use threads_identity::postgres::{Cluster, Error, Options, Places};
-use sqlx::{Connection as _, PgConnection, Row as _};
 
 #[expect(clippy::disallowed_methods, reason = "where the tests learn which server to use")]
 fn env(name: &str) -> Option<String> {

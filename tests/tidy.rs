@@ -75,11 +75,13 @@ fn module(file: &str) -> &str {
 
 /// The modules of the crate that a text names after `crate::`.
 fn used(text: &str) -> BTreeSet<String> {
-    let code = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let code =
+        text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
     let mut names = BTreeSet::new();
     for part in code.split("crate::").skip(1) {
         let group = part.strip_prefix('{').and_then(|part| part.split(';').next());
-        let first = |path: &str| path.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        let first =
+            |path: &str| path.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
         match group {
             // The top level of `use crate::{a, b::{c, d}}`.
             Some(group) => {
@@ -178,7 +180,8 @@ fn the_front_page_lists_every_module_in_its_ring_and_says_what_it_is() {
     expected.retain(|name| *name != "main");
     expected.extend(ISLANDS);
     assert_eq!(listed, expected, "the order of `src/lib.rs` is the order of reading");
-    let documentation: String = text.lines().filter(|line| line.contains("//!") || line.contains("doc")).collect();
+    let documentation: String =
+        text.lines().filter(|line| line.contains("//!") || line.contains("doc")).collect();
     for module in listed {
         assert!(documentation.contains(&format!("[`{module}`]")), "the front page does not tell of {module}");
         let own = fs::read_to_string(root().join(format!("src/{module}.rs"))).unwrap();

@@ -12,10 +12,11 @@ use super::{Answer, Completed, Completion, Held, Outcome, exchange, failure};
 use crate::error::{Error, FieldViolation, Reason, Result};
 use crate::ids::mint_claim;
 use crate::service::{App, Service};
-use crate::states::Step;
+use crate::states::{LinkOutcome, Step};
 use crate::store::StoreError;
 use crate::store::audit;
 use crate::store::authorizations::{self, Authorization, Claim, Claimed, Ending, Progress};
+use crate::store::links::LinkedAccount;
 
 /// The longest that the work of one completion takes.
 pub(super) const WORK_MAX: Duration = Duration::from_secs(25);
@@ -55,14 +56,16 @@ pub async fn complete(
     let start = Instant::now();
     let time = deadline.saturating_duration_since(start);
     let last_moment = start + time.saturating_sub(ANSWER_MARGIN.min(time / 4));
-    let id = request.id;
+    let (id, is_sign_in) = (request.id, request.is_sign_in());
     // Those who ask the same at once share one attempt and how it ends: when it
     // fails they must not try in turn what Threads has just been unable to do.
     let key = (id, completion.answer.hash());
     let outcome = service.completions.join(&service.tasks, key, || {
         carry_out(Arc::clone(service), Arc::clone(app), request, completion.answer, now)
     });
-    timeout_at(last_moment, outcome).await.unwrap_or_else(|_| Err(failure(Reason::AuthorizationInProgress, id)))
+    let linked = timeout_at(last_moment, outcome).await;
+    let linked = linked.unwrap_or_else(|_| Err(failure(Reason::AuthorizationInProgress, id)))?;
+    Ok(Completed { id, account: linked.account, outcome: Outcome::new(is_sign_in, linked.outcome) })
 }
 
 /// Begins the work if nobody has, and otherwise waits for it.
@@ -72,7 +75,7 @@ async fn carry_out(
     request: Request,
     answer: Answer,
     ask_time: OffsetDateTime,
-) -> Result<Completed> {
+) -> Result<LinkedAccount> {
     let deadline = Instant::now() + WAIT_MAX;
     if ask_time < request.expire_time
         && let Some(completed) = begin(&service, &app, &request, &answer).await?
@@ -132,8 +135,9 @@ async fn refuse_mismatch(
 async fn check_account(service: &Service, app: &App, request: &Request) -> Result<()> {
     let Some(id) = request.account_id else { return Ok(()) };
     let found = service.store.accounts.submit(Box::new([id])).await?.pop().flatten();
-    let fits = found
-        .is_some_and(|account| account.app_id == app.id() && Some(&account.user_id) == request.user_id.as_ref());
+    let fits = found.is_some_and(|account| {
+        account.app_id == app.id() && Some(&account.user_id) == request.user_id.as_ref()
+    });
     if fits { Ok(()) } else { Err(failure(Reason::AccountNotFound, request.id).with("account_id", id)) }
 }
 
@@ -159,7 +163,12 @@ fn claim(service: &Service, app: &App, request: &Request, answer: &Answer, endin
 
 /// Claims the authorization and, if that is won, carries it out. `None`:
 /// somebody else has it, or had it.
-async fn begin(service: &Service, app: &App, request: &Request, answer: &Answer) -> Result<Option<Completed>> {
+async fn begin(
+    service: &Service,
+    app: &App,
+    request: &Request,
+    answer: &Answer,
+) -> Result<Option<LinkedAccount>> {
     let work_deadline = Instant::now() + WORK_MAX;
     let ending = matches!(answer, Answer::Denied).then(|| Ending::new(Reason::AuthorizationDenied));
     let claim = claim(service, app, request, answer, ending);
@@ -168,7 +177,9 @@ async fn begin(service: &Service, app: &App, request: &Request, answer: &Answer)
         (Claimed::Taken, _) => Ok(None),
         (_, Answer::Denied) => Err(failure(Reason::AuthorizationDenied, request.id)),
         (Claimed::Ended, _) => Err(failure(Reason::CodeRejected, request.id)),
-        (Claimed::Won, Answer::Code(code)) => exchange::from_code(service, app, &held, code, work_deadline).await,
+        (Claimed::Won, Answer::Code(code)) => {
+            exchange::from_code(service, app, &held, code, work_deadline).await
+        }
     }
 }
 
@@ -179,7 +190,7 @@ async fn follow(
     request: &Request,
     answer: &Answer,
     deadline: Instant,
-) -> Result<Completed> {
+) -> Result<LinkedAccount> {
     let closed = || failure(Reason::AuthorizationClosed, request.id);
     let answer_hash = answer.hash();
     let mut look = LOOK_FIRST;
@@ -191,7 +202,7 @@ async fn follow(
         }
         match &found.progress {
             Progress::Succeeded { outcome, .. } => {
-                return finished(service, request, &found, Outcome::new(request.is_sign_in(), *outcome)).await;
+                return finished(service, request, &found, *outcome).await;
             }
             Progress::Ended { failure, .. } => return Err(ended(request, *failure)),
             Progress::InProgress { claim_expire_time, .. } if *claim_expire_time <= service.clock.now() => {
@@ -215,14 +226,15 @@ async fn finished(
     service: &Service,
     request: &Request,
     found: &Authorization,
-    outcome: Outcome,
-) -> Result<Completed> {
+    outcome: LinkOutcome,
+) -> Result<LinkedAccount> {
     let lost = || failure(Reason::AccountNotFound, request.id);
     let id = found.account_id.ok_or_else(lost)?;
     let account = service.store.accounts.submit(Box::new([id])).await?.pop().flatten();
     // It may have been erased since, or be another user's now.
-    let account = account.filter(|account| Some(&account.user_id) == found.user_id.as_ref()).ok_or_else(lost)?;
-    Ok(Completed { id: request.id, account, outcome })
+    let account =
+        account.filter(|account| Some(&account.user_id) == found.user_id.as_ref()).ok_or_else(lost)?;
+    Ok(LinkedAccount { account, outcome })
 }
 
 /// A stored failure, told again.
@@ -250,7 +262,7 @@ async fn resume(
     request: &Request,
     found: &Authorization,
     answer: &Answer,
-) -> Result<Option<Completed>> {
+) -> Result<Option<LinkedAccount>> {
     let work_deadline = Instant::now() + WORK_MAX;
     let now = service.clock.now();
     let claim_id = mint_claim();
@@ -281,7 +293,8 @@ pub(super) async fn end(service: &Service, held: &Held, ending: Ending) -> Error
 /// Leaves a held authorization to whoever asks next.
 pub(super) async fn release(service: &Service, held: &Held, unsent: bool) {
     let now = service.clock.now();
-    let left = authorizations::release(&service.store.pool, held.request.id, held.claim_id, unsent, now).await;
+    let left =
+        authorizations::release(&service.store.pool, held.request.id, held.claim_id, unsent, now).await;
     not_stored(held, left);
 }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::completion::{end, release};
-use super::{Completed, Held, Outcome, failure};
+use super::{Held, failure};
 use crate::error::{Error, Reason, Result};
 use crate::ids::{ThreadsUserId, mint_user_id};
 use crate::profile::Profile;
@@ -19,7 +19,7 @@ use crate::secret::{AccessToken, AuthorizationCode};
 use crate::service::{App, Service};
 use crate::states::StateReason;
 use crate::store::authorizations::{Ending, ShortLivedWrite};
-use crate::store::links::{Link, LinkMode, Linked};
+use crate::store::links::{Link, LinkMode, Linked, LinkedAccount};
 use crate::threads::{Class, Failure, LongLived, ShortLived};
 
 /// What a short-lived token lives, by Meta's page on long-lived tokens. The
@@ -33,7 +33,7 @@ pub(super) async fn from_code(
     held: &Held,
     code: &AuthorizationCode,
     deadline: Instant,
-) -> Result<Option<Completed>> {
+) -> Result<Option<LinkedAccount>> {
     let request = &held.request;
     let short = match app.threads.exchange_code(code, &request.redirect_uri, deadline).await {
         Ok(short) => short,
@@ -60,7 +60,7 @@ pub(super) async fn from_short_lived(
     held: &Held,
     sealed: &[u8],
     deadline: Instant,
-) -> Result<Option<Completed>> {
+) -> Result<Option<LinkedAccount>> {
     let opened = service.keyring.open(short_lived_place(app, held), sealed);
     let opened = match opened {
         Ok(opened) => opened,
@@ -116,7 +116,7 @@ async fn conclude(
     held: &Held,
     exchange_user_id: Option<&ThreadsUserId>,
     answers: Answers,
-) -> Result<Option<Completed>> {
+) -> Result<Option<LinkedAccount>> {
     let (long, profile) = match answers {
         (Ok(long), Ok(profile)) => (long, profile),
         (Err(refusal), _) | (_, Err(refusal)) => return Err(stop(service, held, refusal).await),
@@ -134,10 +134,10 @@ async fn conclude(
     let link = link(service, app, held, account_id, long, profile, now);
     let id = request.id;
     match service.store.links.submit(link).await {
-        Ok(Linked::Done { account, outcome }) => {
-            let outcome = Outcome::new(request.is_sign_in(), outcome);
-            tracing::info!(account.id = %account.id, authorization.id = %id, outcome = ?outcome, "linked");
-            Ok(Some(Completed { id, account: *account, outcome }))
+        Ok(Linked::Done(linked)) => {
+            let outcome = linked.outcome.as_str();
+            tracing::info!(account.id = %linked.account.id, authorization.id = %id, outcome, "linked");
+            Ok(Some(*linked))
         }
         Ok(Linked::Refused(reason)) => {
             let error = failure(reason, id);
@@ -199,13 +199,10 @@ fn exchange_ending(refusal: &Failure) -> Ending {
 /// How an authorization ends after an answer that waiting does not better.
 fn decisive_ending(refusal: &Failure) -> Ending {
     match refusal.class {
-        Class::Dead(why) => {
-            Ending { reason: Reason::ReauthorizationRequired, state_reason: Some(why) }
+        Class::Dead(why) => Ending { reason: Reason::ReauthorizationRequired, state_reason: Some(why) },
+        Class::Gone => {
+            Ending { reason: Reason::ReauthorizationRequired, state_reason: Some(StateReason::AccountGone) }
         }
-        Class::Gone => Ending {
-            reason: Reason::ReauthorizationRequired,
-            state_reason: Some(StateReason::AccountGone),
-        },
         Class::Permission => Ending::new(Reason::PermissionMissing),
         Class::CodeRejected => Ending::new(Reason::CodeRejected),
         _ => Ending::new(Reason::ProviderConfiguration),

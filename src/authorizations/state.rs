@@ -126,8 +126,16 @@ mod tests {
     #[test]
     fn the_largest_request_that_matters_fits() {
         let known = [
-            "content_publish", "read_replies", "manage_replies", "manage_insights", "manage_mentions",
-            "keyword_search", "delete", "location_tagging", "profile_discovery", "share_to_instagram",
+            "content_publish",
+            "read_replies",
+            "manage_replies",
+            "manage_insights",
+            "manage_mentions",
+            "keyword_search",
+            "delete",
+            "location_tagging",
+            "profile_discovery",
+            "share_to_instagram",
         ];
         let large = Request {
             user_id: Some("u".repeat(USER_ID_MAX)),

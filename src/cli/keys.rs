@@ -44,7 +44,12 @@ pub(super) fn list(file: &Path, json: bool) -> CommandResult {
     }
     print("ID        ACTIVE  MADE");
     for key in keys {
-        print(format_args!("{:<8}  {:<6}  {}", key.id, if key.active { "yes" } else { "no" }, key.create_time));
+        print(format_args!(
+            "{:<8}  {:<6}  {}",
+            key.id,
+            if key.active { "yes" } else { "no" },
+            key.create_time
+        ));
     }
     Ok(())
 }

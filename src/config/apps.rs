@@ -21,7 +21,8 @@ impl AppConfig {
         let client_id = section.required("client_id").filter(|id| check_client_id(&section, id));
         let client_secret = section.secret("client_secret").map(ClientSecret::new);
         if client_secret.is_none() && !section.has_problems_in("client_secret") {
-            section.problem("client_secret", "is required, here or in the file that client_secret_file names");
+            section
+                .problem("client_secret", "is required, here or in the file that client_secret_file names");
         }
         let redirect_uris = read_redirect_uris(&mut section);
         let scopes = read_scopes(&mut section);
@@ -29,7 +30,8 @@ impl AppConfig {
         let authorize_parameters = read_parameters(&mut section);
         let graph_url = read_url(&mut section, "graph_url", "https://graph.threads.com");
         let token_default = graph_url.as_ref().map(|base| endpoint(base, "oauth/access_token").to_string());
-        let token_url = read_url(&mut section, "token_url", token_default.as_deref().unwrap_or("https://invalid"));
+        let token_url =
+            read_url(&mut section, "token_url", token_default.as_deref().unwrap_or("https://invalid"));
         let api_version = section.string_or_empty("api_version").unwrap_or_else(|| "v1.0".to_owned());
         if !api_version.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.') {
             section.problem("api_version", "must look like \"v1.0\", or be empty for none");

@@ -1,9 +1,70 @@
 //! `[[callers]]`.
 
 use std::collections::{BTreeSet, HashSet};
+use std::fmt;
 
 use super::section::Section;
-use super::{CallerConfig, Role};
+
+/// `[[callers]]`: a backend that may call.
+#[derive(Clone)]
+pub struct CallerConfig {
+    /// `name`: 1 to 64 printable characters, for logs and the audit trail.
+    pub name: String,
+    /// `app`: the one app that it sees; may be left out when there is only one.
+    pub app: String,
+    /// `roles`: what it may do.
+    pub roles: BTreeSet<Role>,
+    /// `key_sha256`: SHA-256 of each of its keys. Two let a key be changed
+    /// without an outage.
+    pub key_sha256: Vec<[u8; 32]>,
+}
+
+impl fmt::Debug for CallerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let roles = self.roles.iter().map(|role| role.name());
+        f.debug_struct("CallerConfig")
+            .field("name", &self.name)
+            .field("app", &self.app)
+            .field("roles", &roles.collect::<Vec<_>>())
+            .field("keys", &self.key_sha256.len())
+            .finish()
+    }
+}
+
+/// What a caller may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Create, complete and get authorizations; unlink.
+    Link,
+    /// Take an account over from another user.
+    Transfer,
+    /// Read accounts and profiles, of one user at a time.
+    Read,
+    /// Read all accounts of the app.
+    Sync,
+    /// Fetch access tokens.
+    Token,
+    /// Erase users.
+    Erase,
+}
+
+impl Role {
+    /// All of them, by name.
+    pub const ALL: [Self; 6] = [Self::Link, Self::Transfer, Self::Read, Self::Sync, Self::Token, Self::Erase];
+
+    /// The name in the configuration and in answers.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Link => "link",
+            Self::Transfer => "transfer",
+            Self::Read => "read",
+            Self::Sync => "sync",
+            Self::Token => "token",
+            Self::Erase => "erase",
+        }
+    }
+}
 
 pub(super) fn read_all(root: &mut Section<'_>, apps: &[String]) -> Vec<CallerConfig> {
     let sections = root.sections("callers");
@@ -73,7 +134,8 @@ fn read_roles(section: &mut Section<'_>) -> BTreeSet<Role> {
 fn read_keys(section: &mut Section<'_>) -> Vec<[u8; 32]> {
     let texts = section.strings("key_sha256").unwrap_or_default();
     if texts.is_empty() {
-        section.problem("key_sha256", "at least one is required: make one with `threads-identity callers add`");
+        section
+            .problem("key_sha256", "at least one is required: make one with `threads-identity callers add`");
     }
     let mut keys = Vec::with_capacity(texts.len());
     for (i, text) in texts.iter().enumerate() {

@@ -91,11 +91,9 @@ fn set(table: &mut Table, path: &[String], value: &str) -> bool {
             table.insert(key.clone(), Value::String(value.to_owned()));
             true
         }
-        [key, rest @ ..] => {
-            match table.entry(key.clone()).or_insert_with(|| Value::Table(Table::new())) {
-                Value::Table(inner) => set(inner, rest, value),
-                _ => false,
-            }
-        }
+        [key, rest @ ..] => match table.entry(key.clone()).or_insert_with(|| Value::Table(Table::new())) {
+            Value::Table(inner) => set(inner, rest, value),
+            _ => false,
+        },
     }
 }

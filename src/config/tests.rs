@@ -128,7 +128,8 @@ fn a_secret_set_twice_empty_or_unreadable_is_a_problem() {
     assert!(problems(&both, &[]).contains("apps.0.client_secret_file: is set beside"));
     let empty = GOOD.replace("\"canary-secret\"", "\"\"");
     assert!(problems(&empty, &[]).contains("apps.0.client_secret: is empty"));
-    let missing = GOOD.replace("client_secret = \"canary-secret\"", "client_secret_file = \"/does/not/exist\"");
+    let missing =
+        GOOD.replace("client_secret = \"canary-secret\"", "client_secret_file = \"/does/not/exist\"");
     assert!(problems(&missing, &[]).contains("apps.0.client_secret_file: cannot be read"));
 }
 

@@ -37,7 +37,8 @@ impl Database {
 /// Starts or finds the database, and makes it if it is not there.
 pub(super) async fn start(data_dir: &Path, variables: &Variables) -> Result<Database, Failure> {
     if let Some(server) = given_server(variables) {
-        let options = PgConnectOptions::from_str(server).map_err(|_| "the named server's URL cannot be read")?;
+        let options =
+            PgConnectOptions::from_str(server).map_err(|_| "the named server's URL cannot be read")?;
         let url = options.clone().database(NAME).to_url_lossy().to_string();
         create(&options).await?;
         return Ok(Database { url, cluster: None });

@@ -67,7 +67,8 @@ impl Demo {
     /// Sends the caller key with every call.
     fn with_key(
         &self,
-    ) -> InterceptedService<Channel, impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone + use<>> {
+    ) -> InterceptedService<Channel, impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone + use<>>
+    {
         let key = self.key.clone();
         InterceptedService::new(self.channel.clone(), move |mut request: Request<()>| {
             request.metadata_mut().insert("authorization", key.clone());
@@ -86,7 +87,8 @@ struct Session {
 impl Session {
     fn of(headers: &HeaderMap) -> Self {
         let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-        let mut pairs = cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
+        let mut pairs =
+            cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
         let known = pairs.find(|(name, value)| *name == COOKIE && value.len() == 32);
         match known {
             Some((_, value)) => Self { cookie: value.to_owned(), is_new: false },
@@ -169,7 +171,8 @@ async fn show(demo: &Demo, session: &Session, notice: Option<String>) -> Respons
 async fn link(State(demo): State<Arc<Demo>>, headers: HeaderMap) -> Response {
     let session = Session::of(&headers);
     let mut authorizations = AuthorizationServiceClient::new(demo.with_key());
-    let link = Link { user_id: session.user_id(), session_binding: Some(session.binding()), ..Link::default() };
+    let link =
+        Link { user_id: session.user_id(), session_binding: Some(session.binding()), ..Link::default() };
     let request = CreateAuthorizationUrlRequest {
         flow: Some(Flow::Link(link)),
         ..CreateAuthorizationUrlRequest::default()
@@ -225,7 +228,9 @@ fn sentence(status: &Status) -> String {
     let text = match reason.as_str() {
         "AUTHORIZATION_DENIED" => "You did not allow it, so nothing was linked.",
         "ACCOUNT_LINKED_TO_ANOTHER_USER" => "That Threads account is linked to somebody else here.",
-        "PERMISSION_MISSING" => "Threads gives this app no permission for that account. Is it an accepted tester?",
+        "PERMISSION_MISSING" => {
+            "Threads gives this app no permission for that account. Is it an accepted tester?"
+        }
         "AUTHORIZATION_EXPIRED" | "AUTHORIZATION_CLOSED" | "CODE_REJECTED" | "AUTHORIZATION_INTERRUPTED" => {
             "That attempt is over. Please start again."
         }

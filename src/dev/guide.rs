@@ -44,5 +44,8 @@ fn python(places: &Places) -> String {
         .replace("GRPC_ADDRESS", &places.grpc.to_string())
         .replace("SIMULATOR_URL", &places.simulator)
         .replace("CALLER_KEY", &places.caller_key);
-    script.lines().map(|line| if line.is_empty() { "\n".to_owned() } else { format!("    {line}\n") }).collect()
+    script
+        .lines()
+        .map(|line| if line.is_empty() { "\n".to_owned() } else { format!("    {line}\n") })
+        .collect()
 }

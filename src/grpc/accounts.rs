@@ -86,7 +86,9 @@ impl AccountService for Api {
             let id = id.ok_or_else(|| Error::new(Reason::AccountNotFound))?;
             accounts::unlink(&self.service, &caller.app, id, &message.user_id).await
         };
-        answer(account.await.map(|account| UnlinkAccountResponse { account: Some(convert::account(account)) }))
+        answer(
+            account.await.map(|account| UnlinkAccountResponse { account: Some(convert::account(account)) }),
+        )
     }
 }
 

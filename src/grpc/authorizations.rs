@@ -70,9 +70,11 @@ impl AuthorizationService for Api {
             let id = id.ok_or_else(|| Error::new(Reason::AuthorizationNotFound))?;
             authorizations::get(&self.service, &caller.app, id).await
         };
-        answer(found.await.map(|found| GetAuthorizationResponse {
-            authorization: Some(convert::authorization(found)),
-        }))
+        answer(
+            found
+                .await
+                .map(|found| GetAuthorizationResponse { authorization: Some(convert::authorization(found)) }),
+        )
     }
 }
 
@@ -137,11 +139,19 @@ fn read_completion(message: CompleteAuthorizationRequest, caller: String) -> Res
             None
         }
         Some(AnswerField::CallbackUrl(url)) => Some(callback::from_url(&mut fields, &url)?),
-        Some(AnswerField::Parameters(parameters)) => Some(callback::from_parameters(&mut fields, parameters)?),
+        Some(AnswerField::Parameters(parameters)) => {
+            Some(callback::from_parameters(&mut fields, parameters)?)
+        }
     };
     fields.check()?;
     let Some((state, Some(answer))) = read else {
         return Err(Error::field("answer", "is required: callback_url or parameters"));
     };
-    Ok(Completion { state, answer, user_id: message.user_id, session_binding: message.session_binding, caller })
+    Ok(Completion {
+        state,
+        answer,
+        user_id: message.user_id,
+        session_binding: message.session_binding,
+        caller,
+    })
 }

@@ -55,7 +55,10 @@ pub(super) fn from_url(fields: &mut Fields, url: &str) -> Result<(String, Option
 }
 
 /// State and answer as the caller took them apart.
-pub(super) fn from_parameters(fields: &mut Fields, parameters: Parameters) -> Result<(String, Option<Answer>)> {
+pub(super) fn from_parameters(
+    fields: &mut Fields,
+    parameters: Parameters,
+) -> Result<(String, Option<Answer>)> {
     let state = parameters.state;
     if state.is_empty() {
         fields.bad("parameters.state", "is required");
@@ -119,11 +122,14 @@ mod tests {
         let mut fields = Fields::default();
         let (state, answer) = from_url(&mut fields, url).map_err(|e| e.reason().as_str_name().to_owned())?;
         fields.check().map_err(|e| e.reason().as_str_name().to_owned())?;
-        Ok((state, match answer {
-            Some(Answer::Code(code)) => code.expose().to_owned(),
-            Some(Answer::Denied) => "denied".to_owned(),
-            None => "none".to_owned(),
-        }))
+        Ok((
+            state,
+            match answer {
+                Some(Answer::Code(code)) => code.expose().to_owned(),
+                Some(Answer::Denied) => "denied".to_owned(),
+                None => "none".to_owned(),
+            },
+        ))
     }
 
     #[test]

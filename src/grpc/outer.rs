@@ -263,7 +263,8 @@ fn reason_of(headers: &HeaderMap) -> Option<&'static str> {
 fn request_id(headers: &HeaderMap) -> String {
     let given = headers.get(REQUEST_ID_HEADER).and_then(|value| value.to_str().ok());
     let decent = |id: &&str| {
-        (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        (1..=64).contains(&id.len())
+            && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
     };
     given.filter(decent).map_or_else(
         || uuid::Builder::from_random_bytes(secret::random()).into_uuid().simple().to_string(),

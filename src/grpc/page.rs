@@ -40,7 +40,10 @@ impl List {
         }
         let last = self.read(keyring, token);
         if last.is_none() {
-            fields.bad("page_token", "is not of this list: send it as it came, with the fields of the call before");
+            fields.bad(
+                "page_token",
+                "is not of this list: send it as it came, with the fields of the call before",
+            );
         }
         last
     }

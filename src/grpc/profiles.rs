@@ -67,7 +67,8 @@ impl ProfileService for Api {
             let ids = read_ids(&mut fields, &message.account_ids);
             fields.optional_user_id("user_id", message.user_id.as_deref());
             fields.check()?;
-            let found = accounts::get_all(&self.service, &caller.app, ids, message.user_id.as_deref()).await?;
+            let found =
+                accounts::get_all(&self.service, &caller.app, ids, message.user_id.as_deref()).await?;
             let mut response = BatchGetProfilesResponse::default();
             for (id, account) in message.account_ids.iter().zip(found) {
                 match account.and_then(convert::account_profile) {

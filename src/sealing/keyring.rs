@@ -121,8 +121,10 @@ impl Keyring {
     /// [`KeyringError`], which names the place but no key.
     pub fn parse(text: &str) -> Result<Self, KeyringError> {
         let Some(inline) = text.trim().strip_prefix(INLINE_PREFIX) else { return Self::parse_toml(text) };
-        let bytes =
-            URL_SAFE_NO_PAD.decode(inline).map(Zeroizing::new).map_err(|_| KeyringError::Malformed { line: 0 })?;
+        let bytes = URL_SAFE_NO_PAD
+            .decode(inline)
+            .map(Zeroizing::new)
+            .map_err(|_| KeyringError::Malformed { line: 0 })?;
         Self::parse_toml(std::str::from_utf8(&bytes).map_err(|_| KeyringError::Malformed { line: 0 })?)
     }
 
@@ -159,8 +161,11 @@ impl Keyring {
             })
             .collect();
         keys.sort_by(|a, b| (&a.create_time, &a.id).cmp(&(&b.create_time, &b.id)));
-        let file =
-            File { id_key: URL_SAFE_NO_PAD.encode(self.id_key_bytes.as_slice()), active: hex(&self.active), keys };
+        let file = File {
+            id_key: URL_SAFE_NO_PAD.encode(self.id_key_bytes.as_slice()),
+            active: hex(&self.active),
+            keys,
+        };
         // Strings and lists of strings always serialise.
         Zeroizing::new(HEADER.to_owned() + &toml::to_string(&file).unwrap_or_default())
     }
@@ -212,7 +217,8 @@ impl fmt::Debug for Keyring {
 fn read_key(name: &str, text: &str) -> Result<Key, KeyringError> {
     let bytes = URL_SAFE_NO_PAD.decode(text).map(Zeroizing::new);
     let bytes = bytes.map_err(|_| KeyringError::NotAKey(name.to_owned()))?;
-    let key: [u8; KEY_LEN] = bytes.as_slice().try_into().map_err(|_| KeyringError::NotAKey(name.to_owned()))?;
+    let key: [u8; KEY_LEN] =
+        bytes.as_slice().try_into().map_err(|_| KeyringError::NotAKey(name.to_owned()))?;
     if key.iter().all(|byte| *byte == key[0]) {
         return Err(KeyringError::Weak(name.to_owned()));
     }

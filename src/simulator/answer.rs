@@ -20,18 +20,8 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    pub(super) fn new(
-        status: u16,
-        content_type: impl Into<Cow<'static, str>>,
-        body: String,
-    ) -> Answer {
-        Answer {
-            status,
-            content_type: content_type.into(),
-            headers: Vec::new(),
-            body,
-            error: None,
-        }
+    pub(super) fn new(status: u16, content_type: impl Into<Cow<'static, str>>, body: String) -> Answer {
+        Answer { status, content_type: content_type.into(), headers: Vec::new(), body, error: None }
     }
 
     pub(super) fn json(body: String) -> Answer {
@@ -63,11 +53,7 @@ pub(super) struct Refusal {
 
 impl Refusal {
     /// An `OAuthException`: tokens, codes, apps.
-    pub(super) fn oauth(
-        code: u32,
-        subcode: Option<u32>,
-        message: impl Into<Cow<'static, str>>,
-    ) -> Refusal {
+    pub(super) fn oauth(code: u32, subcode: Option<u32>, message: impl Into<Cow<'static, str>>) -> Refusal {
         Refusal {
             status: 400,
             kind: "OAuthException".into(),
@@ -79,22 +65,13 @@ impl Refusal {
     }
 
     /// A `THApiException`: the type that Threads has to itself.
-    pub(super) fn threads(
-        code: u32,
-        subcode: Option<u32>,
-        message: impl Into<Cow<'static, str>>,
-    ) -> Refusal {
-        Refusal {
-            kind: "THApiException".into(),
-            ..Refusal::oauth(code, subcode, message)
-        }
+    pub(super) fn threads(code: u32, subcode: Option<u32>, message: impl Into<Cow<'static, str>>) -> Refusal {
+        Refusal { kind: "THApiException".into(), ..Refusal::oauth(code, subcode, message) }
     }
 
     /// The Graph envelope (Meta: "Graph API, Error Handling").
     pub(super) fn graph(&self) -> Answer {
-        let mut error = Object::new()
-            .text("message", &self.message)
-            .text("type", &self.kind);
+        let mut error = Object::new().text("message", &self.message).text("type", &self.kind);
         if let Some(transient) = self.transient {
             error = error.raw("is_transient", transient);
         }
@@ -122,10 +99,7 @@ impl Refusal {
 
     /// The bare document that the authorization window shows instead of redirecting.
     pub(super) fn window(code: u32, message: &str) -> Answer {
-        let body = Object::new()
-            .text("error_message", message)
-            .raw("error_code", code)
-            .end();
+        let body = Object::new().text("error_message", message).raw("error_code", code).end();
         let mut answer = Answer::new(400, JSON, body);
         answer.error = Some((code, None));
         answer
@@ -191,10 +165,7 @@ mod tests {
 
     #[test]
     fn escaping_changes_the_spelling_and_nothing_else() {
-        let plain = Object::new()
-            .text("a/b", "سلام 🧵 \" / \\")
-            .raw("n", 17_841_405_793_187_219_u64)
-            .end();
+        let plain = Object::new().text("a/b", "سلام 🧵 \" / \\").raw("n", 17_841_405_793_187_219_u64).end();
         let escaped = escaped(&plain);
         assert!(escaped.is_ascii());
         assert!(escaped.contains("\\/"));

@@ -23,14 +23,9 @@ pub(super) fn truncated(answer: Answer) -> Response {
     let bytes = Bytes::from(answer.body);
     let length = bytes.len();
     let half = Some(bytes.slice(..length / 2));
-    let body = Body::new(Broken {
-        half,
-        pause: Box::pin(sleep(FLUSH)),
-    });
+    let body = Body::new(Broken { half, pause: Box::pin(sleep(FLUSH)) });
     let mut response = respond(answer.status, &answer.content_type, &answer.headers, body);
-    response
-        .headers_mut()
-        .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     response
 }
 
@@ -54,10 +49,7 @@ impl http_body::Body for Broken {
         if let Some(half) = self.half.take().filter(|half| !half.is_empty()) {
             return Poll::Ready(Some(Ok(Frame::data(half))));
         }
-        self.pause
-            .as_mut()
-            .poll(context)
-            .map(|()| Some(Err(io::ErrorKind::BrokenPipe.into())))
+        self.pause.as_mut().poll(context).map(|()| Some(Err(io::ErrorKind::BrokenPipe.into())))
     }
 }
 
@@ -67,23 +59,12 @@ static FILLER: [u8; CHUNK] = [b'a'; CHUNK];
 
 /// Many chunks of one JSON string that never closes.
 pub(super) fn endless(answer: &Answer) -> Response {
-    unending(
-        answer,
-        Rest::Chunks {
-            left: HUGE_BYTES / CHUNK,
-        },
-    )
+    unending(answer, Rest::Chunks { left: HUGE_BYTES / CHUNK })
 }
 
 /// A JSON string one byte at a time, for as long as the simulator runs.
 pub(super) fn slow(answer: &Answer, stop: watch::Receiver<bool>) -> Response {
-    unending(
-        answer,
-        Rest::Drip {
-            pause: Box::pin(sleep(DRIP)),
-            stop,
-        },
-    )
+    unending(answer, Rest::Drip { pause: Box::pin(sleep(DRIP)), stop })
 }
 
 fn unending(answer: &Answer, rest: Rest) -> Response {
@@ -93,13 +74,8 @@ fn unending(answer: &Answer, rest: Rest) -> Response {
 }
 
 enum Rest {
-    Chunks {
-        left: usize,
-    },
-    Drip {
-        pause: Pin<Box<Sleep>>,
-        stop: watch::Receiver<bool>,
-    },
+    Chunks { left: usize },
+    Drip { pause: Pin<Box<Sleep>>, stop: watch::Receiver<bool> },
 }
 
 /// A body that is one long JSON string, in no hurry to end.

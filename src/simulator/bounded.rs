@@ -13,11 +13,7 @@ pub(super) struct Bounded<K, V> {
 
 impl<K: Hash + Eq + Clone, V> Bounded<K, V> {
     pub(super) fn new(limit: usize) -> Bounded<K, V> {
-        Bounded {
-            entries: HashMap::new(),
-            order: VecDeque::new(),
-            limit,
-        }
+        Bounded { entries: HashMap::new(), order: VecDeque::new(), limit }
     }
 
     /// Inserts, and returns what had to go for it.
@@ -29,9 +25,7 @@ impl<K: Hash + Eq + Clone, V> Bounded<K, V> {
         if self.order.len() <= self.limit {
             return None;
         }
-        self.order
-            .pop_front()
-            .and_then(|oldest| self.entries.remove_entry(&oldest))
+        self.order.pop_front().and_then(|oldest| self.entries.remove_entry(&oldest))
     }
 
     pub(super) fn get<Q>(&self, key: &Q) -> Option<&V>

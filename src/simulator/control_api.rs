@@ -26,45 +26,24 @@ use super::platform::Shared;
 const LISTED: usize = 200;
 
 const INDEX: [(&str, &str); 17] = [
-    (
-        "GET /_simulator/ledger",
-        "what was received; ?endpoint=me&limit=200",
-    ),
-    (
-        "DELETE /_simulator/ledger",
-        "forget entries, counts and violations",
-    ),
-    (
-        "GET /_simulator/violations",
-        "what the client did that it must not do",
-    ),
+    ("GET /_simulator/ledger", "what was received; ?endpoint=me&limit=200"),
+    ("DELETE /_simulator/ledger", "forget entries, counts and violations"),
+    ("GET /_simulator/violations", "what the client did that it must not do"),
     ("GET /_simulator/personas", "the people"),
-    (
-        "POST /_simulator/personas",
-        "add or replace one: key, id, username, …",
-    ),
+    ("POST /_simulator/personas", "add or replace one: key, id, username, …"),
     (
         "POST /_simulator/personas/{key}/{action}",
         "rename {username}, picture {url}, private, accept, revoke, password, checkpoint, lapse, ban {banned}, throttle {seconds}",
     ),
-    (
-        "POST /_simulator/consent",
-        "{authorization_url, persona, decision: allow|deny} -> {callback_url}",
-    ),
-    (
-        "POST /_simulator/faults",
-        "{endpoint, fault, times}; a fault such as \"html502\" or {\"delay\": 500}",
-    ),
+    ("POST /_simulator/consent", "{authorization_url, persona, decision: allow|deny} -> {callback_url}"),
+    ("POST /_simulator/faults", "{endpoint, fault, times}; a fault such as \"html502\" or {\"delay\": 500}"),
     ("DELETE /_simulator/faults", "forget faults still to come"),
     ("GET /_simulator/knobs", "the platform's variants"),
     ("POST /_simulator/knobs", "change some of them"),
     ("GET /_simulator/time", "the clock"),
     ("POST /_simulator/time", "{now}: set the clock"),
     ("POST /_simulator/advance", "{seconds}: move the clock"),
-    (
-        "POST /_simulator/apps",
-        "register an app: {client_id, client_secret, redirect_uris}",
-    ),
+    ("POST /_simulator/apps", "register an app: {client_id, client_secret, redirect_uris}"),
     ("POST /_simulator/apps/{client_id}/throttle", "{seconds}"),
     ("GET /_simulator/style.css", "the consent page's stylesheet"),
 ];
@@ -86,10 +65,7 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         .route("/_simulator/advance", post(advance))
         .route("/_simulator/apps", post(add_app))
         .route("/_simulator/apps/{client_id}/throttle", post(throttle_app))
-        .route(
-            "/_simulator/{*unknown}",
-            get(unknown).post(unknown).delete(unknown),
-        )
+        .route("/_simulator/{*unknown}", get(unknown).post(unknown).delete(unknown))
         .route("/favicon.ico", get(async || StatusCode::NO_CONTENT))
 }
 
@@ -108,27 +84,15 @@ fn refused(status: StatusCode, message: &str) -> Response {
 }
 
 async fn unknown() -> Response {
-    refused(
-        StatusCode::NOT_FOUND,
-        "no such control; GET /_simulator/ lists them",
-    )
+    refused(StatusCode::NOT_FOUND, "no such control; GET /_simulator/ lists them")
 }
 
 async fn index() -> Json<Value> {
-    Json(
-        INDEX
-            .iter()
-            .map(|(route, purpose)| ((*route).to_owned(), Value::from(*purpose)))
-            .collect(),
-    )
+    Json(INDEX.iter().map(|(route, purpose)| ((*route).to_owned(), Value::from(*purpose))).collect())
 }
 
 async fn style() -> Response {
-    (
-        [(header::CONTENT_TYPE, "text/css; charset=utf-8")],
-        page::STYLE,
-    )
-        .into_response()
+    ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], page::STYLE).into_response()
 }
 
 #[derive(Deserialize)]
@@ -139,18 +103,9 @@ struct Listing {
 
 async fn ledger(shared: Here, Query(listing): Query<Listing>) -> Json<Value> {
     let entries = controls(shared).ledger();
-    let wanted = |entry: &&Entry| {
-        listing
-            .endpoint
-            .is_none_or(|endpoint| entry.endpoint == endpoint)
-    };
-    let mut newest: Vec<Value> = entries
-        .iter()
-        .rev()
-        .filter(wanted)
-        .take(listing.limit.unwrap_or(LISTED))
-        .map(shown)
-        .collect();
+    let wanted = |entry: &&Entry| listing.endpoint.is_none_or(|endpoint| entry.endpoint == endpoint);
+    let mut newest: Vec<Value> =
+        entries.iter().rev().filter(wanted).take(listing.limit.unwrap_or(LISTED)).map(shown).collect();
     newest.reverse();
     Json(json!({"entries": newest}))
 }
@@ -190,10 +145,7 @@ async fn personas(shared: Here) -> Json<Value> {
 async fn add_persona(shared: Here, Json(persona): Json<Persona>) -> Response {
     let digits = !persona.id.is_empty() && persona.id.bytes().all(|byte| byte.is_ascii_digit());
     if persona.key.is_empty() || !digits || persona.username.is_empty() {
-        return refused(
-            StatusCode::BAD_REQUEST,
-            "key, id (digits) and username are needed",
-        );
+        return refused(StatusCode::BAD_REQUEST, "key, id (digits) and username are needed");
     }
     controls(shared).add_persona(persona);
     done()
@@ -244,12 +196,9 @@ struct Click {
 async fn consent(shared: Here, Json(click): Json<Click>) -> Response {
     match controls(shared).consent(&click.authorization_url, &click.persona, click.decision) {
         Ok(callback_url) => Json(json!({"callback_url": callback_url})).into_response(),
-        Err(page) => (
-            StatusCode::BAD_REQUEST,
-            [(header::CONTENT_TYPE, "application/json")],
-            page,
-        )
-            .into_response(),
+        Err(page) => {
+            (StatusCode::BAD_REQUEST, [(header::CONTENT_TYPE, "application/json")], page).into_response()
+        }
     }
 }
 
@@ -275,10 +224,7 @@ async fn knobs(Shares(shared): Here) -> Json<Knobs> {
 }
 
 /// Lays the given knobs over the present ones.
-async fn turn_knobs(
-    Shares(shared): Here,
-    Json(changes): Json<serde_json::Map<String, Value>>,
-) -> Response {
+async fn turn_knobs(Shares(shared): Here, Json(changes): Json<serde_json::Map<String, Value>>) -> Response {
     let mut state = shared.lock();
     let merged = serde_json::to_value(&state.knobs).and_then(|mut all| {
         if let Value::Object(all) = &mut all {

@@ -49,9 +49,7 @@ impl Controls {
         redirect_uris: impl IntoIterator<Item = impl Into<String>>,
     ) {
         let redirect_uris = redirect_uris.into_iter().map(Into::into).collect();
-        self.shared
-            .lock()
-            .add_app(client_id, client_secret, redirect_uris);
+        self.shared.lock().add_app(client_id, client_secret, redirect_uris);
     }
 
     /// Does what a person does with an authorization URL: opens it and clicks. Returns the callback URL
@@ -65,9 +63,7 @@ impl Controls {
         persona: &str,
         decision: Decision,
     ) -> Result<String, String> {
-        let query = authorization_url
-            .split_once('?')
-            .map_or("", |(_, query)| query);
+        let query = authorization_url.split_once('?').map_or("", |(_, query)| query);
         let query = query.split_once('#').map_or(query, |(query, _)| query);
         let result = self.shared.lock().consent(query, persona, decision);
         self.shared.arrived.notify_waiters();
@@ -80,9 +76,7 @@ impl Controls {
         let until = state.now().saturating_add(seconds);
         match state.apps.get_mut(client_id) {
             Some(app) => app.throttle = Some(Throttle { until, refusals: 0 }),
-            None => state
-                .ledger
-                .violation(format!("controls: no app has the id {client_id}")),
+            None => state.ledger.violation(format!("controls: no app has the id {client_id}")),
         }
     }
 }
@@ -97,22 +91,14 @@ impl Controls {
     /// Everybody, as they are now.
     #[must_use]
     pub fn personas(&self) -> Vec<Persona> {
-        self.shared
-            .lock()
-            .people
-            .iter()
-            .map(|person| person.persona.clone())
-            .collect()
+        self.shared.lock().people.iter().map(|person| person.persona.clone()).collect()
     }
 
     /// One of them.
     #[must_use]
     pub fn persona(&self, key: &str) -> Option<Persona> {
         let state = self.shared.lock();
-        state
-            .people
-            .find(key)
-            .map(|index| state.people.get(index).persona.clone())
+        state.people.find(key).map(|index| state.people.get(index).persona.clone())
     }
 
     /// Changes a profile in any way; the key must stay.
@@ -175,10 +161,7 @@ impl Controls {
     /// Throttles one person for so many seconds: code 17.
     pub fn throttle(&self, persona: &str, seconds: i64) {
         self.with(persona, |now, person| {
-            person.throttle = Some(Throttle {
-                until: now.saturating_add(seconds),
-                refusals: 0,
-            });
+            person.throttle = Some(Throttle { until: now.saturating_add(seconds), refusals: 0 });
         });
     }
 
@@ -192,9 +175,7 @@ impl Controls {
         let now = state.now();
         match state.people.find(persona) {
             Some(index) => change(now, state.people.get_mut(index)),
-            None => state
-                .ledger
-                .violation(format!("controls: nobody has the key {persona}")),
+            None => state.ledger.violation(format!("controls: nobody has the key {persona}")),
         }
     }
 }
@@ -265,13 +246,8 @@ impl Controls {
     #[must_use]
     pub fn issued_tokens(&self, persona: &str) -> Vec<String> {
         let state = self.shared.lock();
-        let person = state
-            .people
-            .find(persona)
-            .map(|index| state.people.get(index));
-        person
-            .map(|person| person.tokens.iter().map(ToString::to_string).collect())
-            .unwrap_or_default()
+        let person = state.people.find(persona).map(|index| state.people.get(index));
+        person.map(|person| person.tokens.iter().map(ToString::to_string).collect()).unwrap_or_default()
     }
 
     /// The token given last for this person.
@@ -285,11 +261,6 @@ impl Controls {
     /// Every code ever given, oldest first.
     #[must_use]
     pub fn issued_codes(&self) -> Vec<String> {
-        self.shared
-            .lock()
-            .codes
-            .keys()
-            .map(ToString::to_string)
-            .collect()
+        self.shared.lock().codes.keys().map(ToString::to_string).collect()
     }
 }

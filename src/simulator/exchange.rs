@@ -29,19 +29,9 @@ impl State {
         let client_id = self.authenticated(parameters)?;
         self.unthrottled(&client_id, None)?;
         if parameters.get("grant_type") != Some("authorization_code") {
-            return Err(Refusal::oauth(
-                100,
-                None,
-                "grant_type must be authorization_code.",
-            ));
+            return Err(Refusal::oauth(100, None, "grant_type must be authorization_code."));
         }
-        let unknown = || {
-            Refusal::oauth(
-                100,
-                Some(36_009),
-                "Matching code was not found or was already used",
-            )
-        };
+        let unknown = || Refusal::oauth(100, Some(36_009), "Matching code was not found or was already used");
         let text = parameters.get("code").ok_or_else(unknown)?;
         let now = self.clock.now();
         let code = self.codes.get_mut(text).ok_or_else(unknown)?;
@@ -53,11 +43,7 @@ impl State {
             return Err(Refusal::oauth(100, Some(36_008), message));
         }
         if now - code.issued >= self.knobs.code_lifetime {
-            return Err(Refusal::oauth(
-                100,
-                Some(36_007),
-                "This authorization code has expired.",
-            ));
+            return Err(Refusal::oauth(100, Some(36_007), "This authorization code has expired."));
         }
         code.spent = true;
         let (person, scopes, state) = (code.person, Arc::clone(&code.scopes), code.state);
@@ -81,11 +67,7 @@ impl State {
     fn authenticated(&self, parameters: &Parameters) -> Result<Arc<str>, Refusal> {
         let client_id = parameters.get("client_id").unwrap_or_default();
         let app = self.apps.get(client_id).ok_or_else(|| {
-            Refusal::oauth(
-                101,
-                None,
-                "Error validating application. Cannot get application info.",
-            )
+            Refusal::oauth(101, None, "Error validating application. Cannot get application info.")
         })?;
         if parameters.get("client_secret") != Some(app.secret.as_str()) {
             return Err(self.wrong_secret());
@@ -94,11 +76,7 @@ impl State {
     }
 
     fn wrong_secret(&self) -> Refusal {
-        Refusal::oauth(
-            self.knobs.wrong_secret_code,
-            None,
-            "Error validating client secret.",
-        )
+        Refusal::oauth(self.knobs.wrong_secret_code, None, "Error validating client secret.")
     }
 
     /// `GET /access_token`, `th_exchange_token`.
@@ -120,28 +98,16 @@ impl State {
     pub(super) fn refresh(&mut self, request: &Received) -> Result<Answer, Refusal> {
         let (token, person) = self.bearer_of(request, "th_refresh_token")?;
         if token.kind != Kind::Long {
-            return Err(Refusal::oauth(
-                100,
-                None,
-                "Only long-lived tokens can be refreshed.",
-            ));
+            return Err(Refusal::oauth(100, None, "Only long-lived tokens can be refreshed."));
         }
         self.granted(person, &token)?;
         let now = self.now();
         // Documented as a condition, without an error of its own.
         if now - token.issued < self.knobs.refresh_minimum_age {
-            return Err(Refusal::oauth(
-                100,
-                None,
-                "The token is too young to be refreshed.",
-            ));
+            return Err(Refusal::oauth(100, None, "The token is too young to be refreshed."));
         }
         if self.people.get(person).persona.private && !self.knobs.private_refresh {
-            return Err(Refusal::threads(
-                10,
-                None,
-                "Private profiles cannot be refreshed.",
-            ));
+            return Err(Refusal::threads(10, None, "Private profiles cannot be refreshed."));
         }
         let until = now.saturating_add(self.knobs.grant_lifetime);
         self.people.get_mut(person).renew(&token.app, None, until);
@@ -163,11 +129,7 @@ impl State {
     }
 
     /// The live user token of a request for another token.
-    fn bearer_of(
-        &mut self,
-        request: &Received,
-        grant_type: &str,
-    ) -> Result<(Token, usize), Refusal> {
+    fn bearer_of(&mut self, request: &Received, grant_type: &str) -> Result<(Token, usize), Refusal> {
         if request.method != Method::GET {
             return Err(Refusal::oauth(100, None, "Unsupported post request."));
         }
@@ -180,8 +142,7 @@ impl State {
     /// The live user token of any request, and whose it is.
     pub(super) fn caller(&mut self, request: &Received) -> Result<(Token, usize), Refusal> {
         let text = request.token().ok_or_else(|| {
-            let message =
-                "An active access token must be used to query information about the current user.";
+            let message = "An active access token must be used to query information about the current user.";
             Refusal::oauth(2500, None, message)
         })?;
         let token = self.alive(text)?;
@@ -193,9 +154,7 @@ impl State {
     }
 
     fn long_lived(&self, token: &str) -> Answer {
-        let body = Object::new()
-            .text("access_token", token)
-            .text("token_type", "bearer");
+        let body = Object::new().text("access_token", token).text("token_type", "bearer");
         let body = match &self.knobs.expires_in {
             ExpiresIn::Real => body.raw("expires_in", self.knobs.long_lifetime),
             ExpiresIn::Seconds(seconds) => body.raw("expires_in", seconds),
@@ -209,9 +168,7 @@ impl State {
     pub(super) fn app_token(&mut self, request: &Received) -> Result<Answer, Refusal> {
         let client_id = self.authenticated(&request.parameters)?;
         let token = self.issue(Kind::App, None, &client_id, &"".into());
-        let body = Object::new()
-            .text("access_token", &token)
-            .text("token_type", "bearer");
+        let body = Object::new().text("access_token", &token).text("token_type", "bearer");
         Ok(Answer::json(body.end()))
     }
 }

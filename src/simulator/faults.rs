@@ -115,35 +115,22 @@ impl Fault {
     /// The answer that takes the place of processing, for faults of that sort.
     pub(super) fn instead(&self) -> Option<Answer> {
         Some(match self {
-            Fault::Status {
-                status,
-                content_type,
-                body,
-            } => Answer::new(*status, content_type.clone(), body.clone()),
-            Fault::Graph {
-                status,
-                code,
-                subcode,
-                kind,
-                transient,
-            } => Refusal {
+            Fault::Status { status, content_type, body } => {
+                Answer::new(*status, content_type.clone(), body.clone())
+            }
+            Fault::Graph { status, code, subcode, kind, transient } => Refusal {
                 status: *status,
                 kind: kind.clone().into(),
                 transient: *transient,
                 ..Refusal::oauth(*code, *subcode, "A scripted error.")
             }
             .graph(),
-            Fault::Flat { status, message } => Refusal {
-                status: *status,
-                ..Refusal::oauth(0, None, message.clone())
+            Fault::Flat { status, message } => {
+                Refusal { status: *status, ..Refusal::oauth(0, None, message.clone()) }.flat()
             }
-            .flat(),
             Fault::Html200 => Answer::html(200, PAGE.to_owned()),
             Fault::Html502 => Answer::html(502, PAGE.to_owned()),
-            Fault::Redirect(location) => Answer {
-                status: 302,
-                ..Answer::see_other(location.clone())
-            },
+            Fault::Redirect(location) => Answer { status: 302, ..Answer::see_other(location.clone()) },
             _ => return None,
         })
     }
@@ -184,31 +171,16 @@ impl Fault {
 
 /// Turns an answer into HTTP.
 pub(super) fn send(answer: Answer) -> Response {
-    respond(
-        answer.status,
-        &answer.content_type,
-        &answer.headers,
-        Body::from(answer.body),
-    )
+    respond(answer.status, &answer.content_type, &answer.headers, Body::from(answer.body))
 }
 
 /// Turns the parts of an answer into HTTP, around a body of any kind.
-pub(super) fn respond(
-    status: u16,
-    content_type: &str,
-    headers: &[(String, String)],
-    body: Body,
-) -> Response {
+pub(super) fn respond(status: u16, content_type: &str, headers: &[(String, String)], body: Body) -> Response {
     // A status no HTTP knows can only come from a script; 500 is as good as any then.
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = (status, body).into_response();
-    let all = [
-        ("content-type", content_type),
-        ("cache-control", "private, no-cache, no-store"),
-    ];
-    let own = headers
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()));
+    let all = [("content-type", content_type), ("cache-control", "private, no-cache, no-store")];
+    let own = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     for (name, value) in all.into_iter().chain(own) {
         if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
             response.headers_mut().insert(name, value);
@@ -224,10 +196,7 @@ fn wrong_types(body: &str) -> String {
             Value::Number(_) => Value::Object(serde_json::Map::new()),
             Value::Bool(_) | Value::Null => Value::from("yes"),
             Value::Array(_) => Value::from(true),
-            Value::Object(fields) => fields
-                .into_iter()
-                .map(|(name, value)| (name, wrong(value)))
-                .collect(),
+            Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, wrong(value))).collect(),
         }
     }
     serde_json::from_str(body).map_or_else(|_| "17".to_owned(), |value| wrong(value).to_string())
@@ -240,10 +209,7 @@ pub(super) struct Faults(HashMap<Endpoint, VecDeque<(usize, Fault)>>);
 impl Faults {
     pub(super) fn add(&mut self, endpoint: Endpoint, times: usize, fault: Fault) {
         if times > 0 {
-            self.0
-                .entry(endpoint)
-                .or_default()
-                .push_back((times, fault));
+            self.0.entry(endpoint).or_default().push_back((times, fault));
         }
     }
 

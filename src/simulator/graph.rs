@@ -25,8 +25,7 @@ impl State {
         let id = self.knobs.me_id.as_deref().unwrap_or(&person.persona.id);
         let asked = request.resource().trim_start_matches('/');
         if asked != "me" && asked != id {
-            let message =
-                "Unsupported get request. Object with this ID does not exist or cannot be loaded.";
+            let message = "Unsupported get request. Object with this ID does not exist or cannot be loaded.";
             return Err(Refusal::threads(100, Some(33), message));
         }
         let consented = person.grant(&token.app).map_or(0, |grant| grant.consented);
@@ -34,19 +33,12 @@ impl State {
         let mut seen: Vec<&str> = Vec::new();
         // The documented default is the id alone; the id comes whether asked for or not.
         let fields = request.parameters.get("fields").unwrap_or("id");
-        for field in fields
-            .split(',')
-            .map(str::trim)
-            .filter(|field| !field.is_empty())
-        {
+        for field in fields.split(',').map(str::trim).filter(|field| !field.is_empty()) {
             if seen.contains(&field) {
                 continue;
             }
             seen.push(field);
-            body = match (
-                self.field(person, id, field, consented)?,
-                self.knobs.missing_fields,
-            ) {
+            body = match (self.field(person, id, field, consented)?, self.knobs.missing_fields) {
                 (Some(value), _) => body.raw(field, value),
                 (None, MissingFields::Absent) => body,
                 (None, MissingFields::Null) => body.raw(field, "null"),
@@ -58,11 +50,7 @@ impl State {
         }
         let body = body.end();
         let wrapped = self.knobs.me_data_wrapper;
-        Ok(Answer::json(if wrapped {
-            Object::new().raw("data", body).end()
-        } else {
-            body
-        }))
+        Ok(Answer::json(if wrapped { Object::new().raw("data", body).end() } else { body }))
     }
 
     /// One field of a profile as JSON, or nothing when the profile lacks it.
@@ -82,15 +70,10 @@ impl State {
             "threads_profile_picture_url" => persona.picture_url(now).as_deref().map(quoted),
             "threads_biography" => persona.biography.as_deref().map(quoted),
             "is_verified" => persona.is_verified.map(|verified| verified.to_string()),
-            "is_eligible_for_geo_gating" => {
-                persona.is_eligible_for_geo_gating.map(|is| is.to_string())
-            }
+            "is_eligible_for_geo_gating" => persona.is_eligible_for_geo_gating.map(|is| is.to_string()),
             "recently_searched_keywords" => {
                 let searches = persona.recently_searched.iter().map(|(query, timestamp)| {
-                    Object::new()
-                        .text("query", query)
-                        .raw("timestamp", timestamp)
-                        .end()
+                    Object::new().text("query", query).raw("timestamp", timestamp).end()
                 });
                 Some(format!("[{}]", searches.collect::<Vec<_>>().join(",")))
             }
@@ -113,75 +96,39 @@ impl State {
         if !needed {
             return Ok(());
         }
-        let secret = self
-            .apps
-            .get(&*token.app)
-            .map_or("", |app| app.secret.as_str());
+        let secret = self.apps.get(&*token.app).map_or("", |app| app.secret.as_str());
         let text = request.token().unwrap_or_default();
         if sent == Some(appsecret_proof(secret, text).as_str()) {
             return Ok(());
         }
-        Err(Refusal::oauth(
-            100,
-            None,
-            "Invalid appsecret_proof provided in the API argument",
-        ))
+        Err(Refusal::oauth(100, None, "Invalid appsecret_proof provided in the API argument"))
     }
 
     /// `GET /debug_token`.
     pub(super) fn debug_token(&mut self, request: &Received) -> Result<Answer, Refusal> {
-        let text = request
-            .token()
-            .ok_or_else(|| Refusal::oauth(2500, None, "An access token is required."))?;
+        let text =
+            request.token().ok_or_else(|| Refusal::oauth(2500, None, "An access token is required."))?;
         let caller = self.alive(text)?;
         self.unthrottled(&caller.app, caller.person)?;
         let tester = |person| self.people.get(person).persona.role == Role::Tester;
         if self.knobs.debug_testers_only && !caller.person.is_some_and(tester) {
-            return Err(Refusal::threads(
-                10,
-                None,
-                "Only testers of the app may inspect tokens.",
-            ));
+            return Err(Refusal::threads(10, None, "Only testers of the app may inspect tokens."));
         }
         let input = request.parameters.get("input_token").unwrap_or_default();
         let alive = self.alive(input);
-        let Some(token) = self
-            .tokens
-            .get(input)
-            .filter(|token| token.app == caller.app)
-        else {
-            let error = Object::new()
-                .raw("code", 190)
-                .text("message", "Cannot parse access token")
-                .end();
-            let data = Object::new()
-                .raw("error", error)
-                .raw("is_valid", false)
-                .raw("scopes", "[]");
+        let Some(token) = self.tokens.get(input).filter(|token| token.app == caller.app) else {
+            let error = Object::new().raw("code", 190).text("message", "Cannot parse access token").end();
+            let data = Object::new().raw("error", error).raw("is_valid", false).raw("scopes", "[]");
             return Ok(Answer::json(Object::new().raw("data", data.end()).end()));
         };
-        let scopes: Vec<String> = token
-            .scopes
-            .split(',')
-            .filter(|scope| !scope.is_empty())
-            .map(quoted)
-            .collect();
+        let scopes: Vec<String> =
+            token.scopes.split(',').filter(|scope| !scope.is_empty()).map(quoted).collect();
         let person = token.person.map(|person| self.people.get(person));
         let grant = person.and_then(|person| person.grant(&token.app));
         let mut data = Object::new()
-            .text(
-                "type",
-                if token.kind == Kind::App {
-                    "APP"
-                } else {
-                    "USER"
-                },
-            )
+            .text("type", if token.kind == Kind::App { "APP" } else { "USER" })
             .text("application", "Simulated app")
-            .raw(
-                "data_access_expires_at",
-                grant.map_or(0, |grant| grant.until),
-            )
+            .raw("data_access_expires_at", grant.map_or(0, |grant| grant.until))
             .raw("expires_at", token.expires)
             .raw("is_valid", alive.is_ok())
             .raw("issued_at", token.issued)
@@ -207,10 +154,7 @@ mod tests {
     #[test]
     fn the_proof_is_the_known_one() {
         assert_eq!(
-            appsecret_proof(
-                "sim-threads-app-secret-0001",
-                "THAAsimulated-short-lived-token"
-            ),
+            appsecret_proof("sim-threads-app-secret-0001", "THAAsimulated-short-lived-token"),
             "8bf94980f8d7e761dce630d088156da6d21bc2439183eeb311c6d022b67a6eee"
         );
     }

@@ -64,29 +64,17 @@ impl State {
     fn notice_window(&mut self, request: &Received) {
         let parameters = &request.parameters;
         let mut complain = |text: String| self.ledger.violation(format!("authorize: {text}"));
-        if parameters
-            .names()
-            .any(|name| name.starts_with("code_challenge"))
-        {
+        if parameters.names().any(|name| name.starts_with("code_challenge")) {
             complain("PKCE was sent, which the platform does not know".to_owned());
         }
-        let secret = parameters
-            .get("client_id")
-            .and_then(|id| self.apps.get(id))
-            .map(|app| &app.secret);
-        let has_secret = secret.is_some_and(|secret| {
-            parameters
-                .values()
-                .any(|value| value.contains(secret.as_str()))
-        });
+        let secret = parameters.get("client_id").and_then(|id| self.apps.get(id)).map(|app| &app.secret);
+        let has_secret =
+            secret.is_some_and(|secret| parameters.values().any(|value| value.contains(secret.as_str())));
         if has_secret || parameters.has("client_secret") {
             complain("the client secret is in the URL".to_owned());
         }
         let scope = parameters.get("scope").unwrap_or_default();
-        if !scope
-            .split([',', ' '])
-            .any(|scope| scope == "threads_basic")
-        {
+        if !scope.split([',', ' ']).any(|scope| scope == "threads_basic") {
             complain("threads_basic is not in scope".to_owned());
         }
         let Some(state) = parameters.get("state") else {
@@ -94,29 +82,17 @@ impl State {
             return;
         };
         if !strong(state) {
-            complain(format!(
-                "state {} has less than 128 bits",
-                random::short_print(state)
-            ));
+            complain(format!("state {} has less than 128 bits", random::short_print(state)));
         }
         let (key, request) = (random::print(state), random::print(&request.query));
         match self.states.get(&key) {
             None => {
-                self.states.insert(
-                    key,
-                    SeenState {
-                        request,
-                        exchanged: false,
-                    },
-                );
+                self.states.insert(key, SeenState { request, exchanged: false });
             }
             // The very same URL again is a person who reloads the page.
             Some(seen) if seen.request == request => {}
             Some(_) => {
-                complain(format!(
-                    "state {} is in two URLs",
-                    random::short_print(state)
-                ));
+                complain(format!("state {} is in two URLs", random::short_print(state)));
             }
         }
     }
@@ -128,8 +104,7 @@ impl State {
             return;
         };
         if seen.exchanged {
-            self.ledger
-                .violation("code exchange: two codes of one state were exchanged".to_owned());
+            self.ledger.violation("code exchange: two codes of one state were exchanged".to_owned());
         }
         seen.exchanged = true;
     }
@@ -147,9 +122,7 @@ impl State {
             complain("the client secret was sent");
         }
         // Browsers ask for icons; a client that sends credentials has the path wrong.
-        if name == Endpoint::Other
-            && (request.token().is_some() || request.parameters.has("client_id"))
-        {
+        if name == Endpoint::Other && (request.token().is_some() || request.parameters.has("client_id")) {
             complain("no such path");
         }
     }
@@ -168,11 +141,7 @@ impl State {
         };
         code.received += 1;
         if code.received > 1 {
-            complain(format!(
-                "code {} was sent {} times",
-                random::short_print(text),
-                code.received
-            ));
+            complain(format!("code {} was sent {} times", random::short_print(text), code.received));
         }
         if parameters.get("redirect_uri") != Some(code.redirect_uri.as_str()) {
             complain("not the redirect URI of the authorization URL".to_owned());
@@ -200,8 +169,7 @@ impl State {
         let young = token.kind == Kind::Long && now - token.issued < REFRESH_AGE;
         if name == Endpoint::Refresh && young {
             let age = now - token.issued;
-            self.ledger
-                .violation(format!("{name:?}: the token is only {age} s old"));
+            self.ledger.violation(format!("{name:?}: the token is only {age} s old"));
         }
         // Calls that were under way when the platform said 190 do not count.
         if token.refused.is_some_and(|refused| sequence >= refused) {
@@ -244,10 +212,7 @@ fn strong(state: &str) -> bool {
     let length = characters.len();
     let bits = if characters.iter().all(char::is_ascii_digit) {
         3.32
-    } else if characters
-        .iter()
-        .all(|character| character.is_ascii_hexdigit() || *character == '-')
-    {
+    } else if characters.iter().all(|character| character.is_ascii_hexdigit() || *character == '-') {
         4.0
     } else {
         6.0

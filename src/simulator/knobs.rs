@@ -6,10 +6,7 @@ use serde::{Deserialize, Serialize};
 /// The switches of one simulator; the defaults are what the platform documents.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is one switch, in any combination"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one switch, in any combination")]
 pub struct Knobs {
     /// Refuses what the documentation forbids but the platform lets pass: no `response_type`, repeated
     /// parameters in the authorization window, a code exchange by GET.

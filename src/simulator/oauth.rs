@@ -56,10 +56,7 @@ impl State {
             .get("client_id")
             .ok_or_else(|| Refusal::window(NO_APP_ID, "No app ID was sent with the request."))?;
         if !client_id.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(Refusal::window(
-                UNSPECIFIED,
-                "An unknown error has occurred.",
-            ));
+            return Err(Refusal::window(UNSPECIFIED, "An unknown error has occurred."));
         }
         let app = self
             .apps
@@ -69,11 +66,7 @@ impl State {
             .get("redirect_uri")
             .ok_or_else(|| Refusal::window(UNSPECIFIED, "An unknown error has occurred."))?;
         // Exactly, down to a trailing slash.
-        if !app
-            .redirect_uris
-            .iter()
-            .any(|registered| registered == redirect_uri)
-        {
+        if !app.redirect_uris.iter().any(|registered| registered == redirect_uri) {
             let message = "URL Blocked: the redirect URI is not in the app's settings.";
             return Err(Refusal::window(REDIRECT_BLOCKED, message));
         }
@@ -87,10 +80,7 @@ impl State {
         }
         let scopes = scopes(parameters.get("scope").unwrap_or_default());
         if !scopes.iter().any(|scope| scope == "threads_basic") {
-            return Err(Refusal::window(
-                UNSPECIFIED,
-                "threads_basic must be in scope.",
-            ));
+            return Err(Refusal::window(UNSPECIFIED, "threads_basic must be in scope."));
         }
         Ok(Window {
             app: Arc::clone(&app.client_id),
@@ -109,32 +99,24 @@ impl State {
         decision: Decision,
     ) -> Result<Decided, Answer> {
         let window = self.window(query)?;
-        let person = self.people.find(persona).ok_or_else(|| {
-            Refusal::window(page_code::UNSPECIFIED, "There is no such account here.")
-        })?;
+        let person = self
+            .people
+            .find(persona)
+            .ok_or_else(|| Refusal::window(page_code::UNSPECIFIED, "There is no such account here."))?;
         let somebody = self.people.get(person);
         if somebody.banned {
-            return Err(Refusal::window(
-                page_code::UNSPECIFIED,
-                "An unknown error has occurred.",
-            ));
+            return Err(Refusal::window(page_code::UNSPECIFIED, "An unknown error has occurred."));
         }
         if !self.knobs.published && somebody.persona.role == Role::Public {
             let message = "The user has not accepted the invite to test the app.";
             return Err(Refusal::window(page_code::NOT_A_TESTER, message));
         }
         if decision == Decision::Deny || somebody.persona.always_denies {
-            return Ok(Decided {
-                url: self.denial(&window),
-                person,
-                code: None,
-            });
+            return Ok(Decided { url: self.denial(&window), person, code: None });
         }
         let now = self.now();
         let until = now.saturating_add(self.knobs.grant_lifetime);
-        self.people
-            .get_mut(person)
-            .renew(&window.app, Some(now), until);
+        self.people.get_mut(person).renew(&window.app, Some(now), until);
         let code: Arc<str> = format!("AQ{CANARY}{}", random::text(150)).into();
         let record = Code {
             person,
@@ -147,29 +129,15 @@ impl State {
             spent: false,
         };
         self.codes.insert(Arc::clone(&code), record);
-        let suffix = if self.knobs.code_with_suffix {
-            "%23_"
-        } else {
-            ""
-        };
-        let url = callback(
-            &window.redirect_uri,
-            &format!("code={code}{suffix}"),
-            window.state.as_deref(),
-        );
-        Ok(Decided {
-            url,
-            person,
-            code: Some(code),
-        })
+        let suffix = if self.knobs.code_with_suffix { "%23_" } else { "" };
+        let url = callback(&window.redirect_uri, &format!("code={code}{suffix}"), window.state.as_deref());
+        Ok(Decided { url, person, code: Some(code) })
     }
 
     fn denial(&self, window: &Window) -> String {
-        let answer = "error=access_denied&error_reason=user_denied&error_description=The+user+denied+your+request";
-        let state = window
-            .state
-            .as_deref()
-            .filter(|_| self.knobs.state_on_denial);
+        let answer =
+            "error=access_denied&error_reason=user_denied&error_description=The+user+denied+your+request";
+        let state = window.state.as_deref().filter(|_| self.knobs.state_on_denial);
         let url = callback(&window.redirect_uri, answer, state);
         // The fragment is documented for success alone.
         url.strip_suffix("#_").unwrap_or(&url).to_owned()
@@ -185,25 +153,17 @@ pub(super) struct Decided {
 
 /// Commas or spaces; a space arrives as `+` or `%20`.
 fn scopes(text: &str) -> Vec<String> {
-    text.split([',', ' '])
-        .filter(|scope| !scope.is_empty())
-        .map(str::to_owned)
-        .collect()
+    text.split([',', ' ']).filter(|scope| !scope.is_empty()).map(str::to_owned).collect()
 }
 
 /// The state as it stands in the query, not decoded.
 fn raw_state(query: &str) -> Option<&str> {
-    query
-        .split('&')
-        .find_map(|pair| pair.strip_prefix("state="))
-        .filter(|state| !state.is_empty())
+    query.split('&').find_map(|pair| pair.strip_prefix("state=")).filter(|state| !state.is_empty())
 }
 
 fn callback(redirect_uri: &str, answer: &str, state: Option<&str>) -> String {
     let separator = if redirect_uri.contains('?') { '&' } else { '?' };
-    let state = state
-        .map(|state| format!("&state={state}"))
-        .unwrap_or_default();
+    let state = state.map(|state| format!("&state={state}")).unwrap_or_default();
     format!("{redirect_uri}{separator}{answer}{state}#_")
 }
 
@@ -213,10 +173,7 @@ mod tests {
 
     #[test]
     fn the_callback_ends_in_the_famous_fragment() {
-        assert_eq!(
-            callback("https://a.example/cb", "code=AQ1", None),
-            "https://a.example/cb?code=AQ1#_"
-        );
+        assert_eq!(callback("https://a.example/cb", "code=AQ1", None), "https://a.example/cb?code=AQ1#_");
         assert_eq!(
             callback("https://a.example/cb?x=1", "code=AQ1", Some("s%2F+t")),
             "https://a.example/cb?x=1&code=AQ1&state=s%2F+t#_"
@@ -225,9 +182,6 @@ mod tests {
 
     #[test]
     fn scopes_are_separated_by_commas_or_spaces() {
-        assert_eq!(
-            scopes("threads_basic,threads_delete"),
-            scopes("threads_basic threads_delete")
-        );
+        assert_eq!(scopes("threads_basic,threads_delete"), scopes("threads_basic threads_delete"));
     }
 }

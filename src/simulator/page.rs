@@ -38,22 +38,13 @@ impl State {
             Ok(window) => window,
             Err(refusal) => return guarded(refusal, "'none'"),
         };
-        let people = self
-            .people
-            .iter()
-            .take(OFFERED)
-            .enumerate()
-            .map(|(index, person)| Choice {
-                key: &person.persona.key,
-                name: person
-                    .persona
-                    .name
-                    .as_deref()
-                    .unwrap_or(&person.persona.username),
-                username: &person.persona.username,
-                note: &person.persona.note,
-                chosen: index == 0,
-            });
+        let people = self.people.iter().take(OFFERED).enumerate().map(|(index, person)| Choice {
+            key: &person.persona.key,
+            name: person.persona.name.as_deref().unwrap_or(&person.persona.username),
+            username: &person.persona.username,
+            note: &person.persona.note,
+            chosen: index == 0,
+        });
         let page = ConsentPage {
             query,
             app: &window.app,
@@ -92,8 +83,6 @@ pub(super) fn guarded(mut answer: Answer, form_action: &str) -> Answer {
         ("x-content-type-options", "nosniff"),
         ("x-frame-options", "DENY"),
     ];
-    answer
-        .headers
-        .extend(headers.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    answer.headers.extend(headers.map(|(name, value)| (name.to_owned(), value.to_owned())));
     answer
 }

@@ -86,17 +86,8 @@ impl Default for Persona {
 
 impl Persona {
     /// Makes up an ordinary person of this key, Threads id and handle.
-    pub fn new(
-        key: impl Into<String>,
-        id: impl Into<String>,
-        username: impl Into<String>,
-    ) -> Persona {
-        Persona {
-            key: key.into(),
-            id: id.into(),
-            username: username.into(),
-            ..Persona::default()
-        }
+    pub fn new(key: impl Into<String>, id: impl Into<String>, username: impl Into<String>) -> Persona {
+        Persona { key: key.into(), id: id.into(), username: username.into(), ..Persona::default() }
     }
 
     /// Makes up one of many: key `n7`, an odd id beyond 2^54 that no double holds, a full profile.
@@ -107,11 +98,7 @@ impl Persona {
             name: Some(format!("Person {number}")),
             picture: Picture::Signed,
             biography: Some(format!("One of many, the one with number {number}.")),
-            ..Persona::new(
-                format!("n{number}"),
-                id.to_string(),
-                format!("sim.person.{number}"),
-            )
+            ..Persona::new(format!("n{number}"), id.to_string(), format!("sim.person.{number}"))
         }
     }
 
@@ -203,11 +190,7 @@ impl Person {
             grant.until = until;
             grant.consented = consented.unwrap_or(grant.consented);
         } else if let Some(consented) = consented {
-            self.grants.push(Grant {
-                app: Arc::clone(app),
-                consented,
-                until,
-            });
+            self.grants.push(Grant { app: Arc::clone(app), consented, until });
         }
     }
 }

@@ -31,11 +31,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(state: State) -> Shared {
-        Shared {
-            state: Mutex::new(state),
-            arrived: Notify::new(),
-            stop: watch::Sender::new(false),
-        }
+        Shared { state: Mutex::new(state), arrived: Notify::new(), stop: watch::Sender::new(false) }
     }
 
     /// The state. A test that panicked while it held the lock has failed already; the others go on.
@@ -69,16 +65,9 @@ pub(super) async fn platform(
         instead.unwrap_or_else(|| state.answer(sequence, &received))
     };
     let (status, error) = (answer.status, answer.error);
-    let heard = !matches!(
-        fault,
-        Some(Fault::CutAfterRequest | Fault::HangBeforeAnswer)
-    );
+    let heard = !matches!(fault, Some(Fault::CutAfterRequest | Fault::HangBeforeAnswer));
     let response = match fault {
-        Some(fault) => {
-            fault
-                .deliver(answer, &connection, shared.stop.subscribe())
-                .await
-        }
+        Some(fault) => fault.deliver(answer, &connection, shared.stop.subscribe()).await,
         None => send(answer),
     };
     if heard {
@@ -157,20 +146,12 @@ impl State {
         }
         self.settle(sequence, &visit, 200, None);
         let mut click = Received::browser(Method::POST, query);
-        let decision = if decision == Decision::Allow {
-            "allow"
-        } else {
-            "deny"
-        };
+        let decision = if decision == Decision::Allow { "allow" } else { "deny" };
         click.choose(persona, decision);
         let sequence = self.open(&click);
         let answer = self.click(sequence, &click);
         self.settle(sequence, &click, answer.status, answer.error);
-        match answer
-            .headers
-            .into_iter()
-            .find(|(name, _)| name == "location")
-        {
+        match answer.headers.into_iter().find(|(name, _)| name == "location") {
             Some((_, location)) => Ok(location),
             None => Err(answer.body),
         }

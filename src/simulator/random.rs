@@ -12,8 +12,7 @@ pub(super) type Print = [u8; 16];
 /// Random URL-safe text of exactly this many characters, six bits each.
 pub(super) fn text(length: usize) -> String {
     let mut bytes = vec![0; (length * 3).div_ceil(4)];
-    rand::fill(&mut bytes)
-        .expect("the system's random source does not fail once it has been seeded");
+    rand::fill(&mut bytes).expect("the system's random source does not fail once it has been seeded");
     let mut text = URL_SAFE_NO_PAD.encode(bytes);
     text.truncate(length);
     text

@@ -19,10 +19,7 @@ impl Parameters {
 
     /// The first value of this name that is not empty.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(key, value)| key == name && !value.is_empty())
-            .map(|(_, value)| value.as_str())
+        self.0.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.as_str())
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
@@ -41,10 +38,7 @@ impl Parameters {
     pub(super) fn repeated(&self) -> Option<&str> {
         let mut names: Vec<&str> = self.names().collect();
         names.sort_unstable();
-        names
-            .windows(2)
-            .find(|pair| pair[0] == pair[1])
-            .map(|pair| pair[0])
+        names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
     }
 
     fn extend(&mut self, other: Parameters) {
@@ -68,12 +62,7 @@ pub(super) struct Received {
 
 impl Received {
     pub(super) fn new(method: &Method, uri: &Uri, headers: &HeaderMap) -> Received {
-        let text = |name| {
-            headers
-                .get(name)
-                .and_then(|value| value.to_str().ok())
-                .map(str::to_owned)
-        };
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let query = uri.query().unwrap_or_default();
         let parameters = Parameters::parse(query.as_bytes());
         let path = uri.path();
@@ -91,11 +80,7 @@ impl Received {
 
     /// A request that a browser would make of the authorization window.
     pub(super) fn browser(method: Method, query: &str) -> Received {
-        let endpoint = if method == Method::POST {
-            Endpoint::Consent
-        } else {
-            Endpoint::Authorize
-        };
+        let endpoint = if method == Method::POST { Endpoint::Consent } else { Endpoint::Authorize };
         Received {
             endpoint,
             method,
@@ -111,19 +96,14 @@ impl Received {
     /// Fills in the consent page's form.
     pub(super) fn choose(&mut self, persona: &str, decision: &str) {
         let fields = [("persona", persona), ("decision", decision)];
-        self.parameters
-            .0
-            .extend(fields.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        self.parameters.0.extend(fields.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 
     /// Adds the parameters of a form body: urlencoded as most clients send it, or multipart as in the
     /// documentation's curl sample.
     pub(super) fn read(&mut self, body: &[u8]) {
         if let Some((_, boundary)) = self.content_type.split_once("boundary=") {
-            self.parameters.extend(multipart(
-                &String::from_utf8_lossy(body),
-                boundary.trim_matches('"'),
-            ));
+            self.parameters.extend(multipart(&String::from_utf8_lossy(body), boundary.trim_matches('"')));
         } else if !body.is_empty() {
             self.parameters.extend(Parameters::parse(body));
         }
@@ -131,9 +111,7 @@ impl Received {
 
     /// The token of a call to the graph host.
     pub(super) fn token(&self) -> Option<&str> {
-        self.bearer
-            .as_deref()
-            .or_else(|| self.parameters.get("access_token"))
+        self.bearer.as_deref().or_else(|| self.parameters.get("access_token"))
     }
 
     /// The path without its version.
@@ -159,9 +137,7 @@ fn endpoint(method: &Method, path: &str, parameters: &Parameters) -> Endpoint {
         "/debug_token" => Endpoint::DebugToken,
         "/me" => Endpoint::Me,
         other => match other.strip_prefix('/') {
-            Some(id) if !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()) => {
-                Endpoint::Me
-            }
+            Some(id) if !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()) => Endpoint::Me,
             _ => Endpoint::Other,
         },
     }
@@ -169,9 +145,7 @@ fn endpoint(method: &Method, path: &str, parameters: &Parameters) -> Endpoint {
 
 fn bearer(value: &str) -> Option<String> {
     let (scheme, token) = value.split_once(' ')?;
-    scheme
-        .eq_ignore_ascii_case("bearer")
-        .then(|| token.trim().to_owned())
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
 }
 
 /// The text fields of a multipart form, enough for what curl and HTTP libraries produce.
@@ -181,10 +155,7 @@ fn multipart(body: &str, boundary: &str) -> Parameters {
         let (head, value) = part.split_once("\r\n\r\n")?;
         let (_, name) = head.split_once(" name=\"")?;
         let (name, _) = name.split_once('"')?;
-        Some((
-            name.to_owned(),
-            value.strip_suffix("\r\n").unwrap_or(value).to_owned(),
-        ))
+        Some((name.to_owned(), value.strip_suffix("\r\n").unwrap_or(value).to_owned()))
     });
     Parameters(fields.collect())
 }

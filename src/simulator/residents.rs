@@ -19,20 +19,11 @@ pub(super) fn residents() -> Vec<Persona> {
         is_eligible_for_geo_gating: None,
         ..Persona::new("bare", "28753684917596557", "bare_sim")
     };
-    vec![
-        maya,
-        bare,
-        emoji(),
-        big(),
-        private(),
-        tester(),
-        accepted(),
-        denier(),
-    ]
-    .into_iter()
-    .chain(couple())
-    .chain([elsewhere(), renamed()])
-    .collect()
+    vec![maya, bare, emoji(), big(), private(), tester(), accepted(), denier()]
+        .into_iter()
+        .chain(couple())
+        .chain([elsewhere(), renamed()])
+        .collect()
 }
 
 /// Emoji, a family of joiners, right-to-left text, and a biography of exactly 500 characters.
@@ -43,12 +34,7 @@ fn emoji() -> Persona {
         note: "Emoji, right-to-left text, 500 characters of biography.".to_owned(),
         name: Some("نورا 🌸 <script>alert(1)</script>".to_owned()),
         picture: Picture::Signed,
-        biography: Some(
-            start
-                .chars()
-                .chain("🧵é".chars().cycle().take(rest))
-                .collect(),
-        ),
+        biography: Some(start.chars().chain("🧵é".chars().cycle().take(rest)).collect()),
         ..Persona::new("emoji", "24521613984110255", "nora_sim")
     }
 }
@@ -75,8 +61,7 @@ fn private() -> Persona {
 
 fn tester() -> Persona {
     Persona {
-        note: "A tester who has not accepted the invitation: consents, then nothing works."
-            .to_owned(),
+        note: "A tester who has not accepted the invitation: consents, then nothing works.".to_owned(),
         name: Some("Invited Tester".to_owned()),
         role: Role::InvitedTester,
         ..Persona::new("tester", "28753684917596673", "tester_sim")

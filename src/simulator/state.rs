@@ -35,9 +35,7 @@ impl Clock {
     pub(super) fn now(self) -> i64 {
         let now = match self {
             Clock::Still(now) => now,
-            Clock::Wall { ahead } => OffsetDateTime::now_utc()
-                .unix_timestamp()
-                .saturating_add(ahead),
+            Clock::Wall { ahead } => OffsetDateTime::now_utc().unix_timestamp().saturating_add(ahead),
         };
         now.clamp(0, LATEST)
     }
@@ -146,12 +144,8 @@ impl State {
 
     /// Registers an app; the same client id again replaces its secret and redirect URIs.
     pub(super) fn add_app(&mut self, client_id: &str, secret: &str, redirect_uris: Vec<String>) {
-        let app = App {
-            client_id: client_id.into(),
-            secret: secret.to_owned(),
-            redirect_uris,
-            throttle: None,
-        };
+        let app =
+            App { client_id: client_id.into(), secret: secret.to_owned(), redirect_uris, throttle: None };
         self.apps.insert(client_id.to_owned(), app);
     }
 
@@ -188,10 +182,7 @@ impl State {
             returned: 0,
         };
         if let Some(person) = person {
-            self.people
-                .get_mut(person)
-                .tokens
-                .push_back(Arc::clone(&text));
+            self.people.get_mut(person).tokens.push_back(Arc::clone(&text));
         }
         let forgotten = self.tokens.insert(Arc::clone(&text), token);
         if let Some(person) = forgotten.and_then(|(_, token)| token.person) {
@@ -210,10 +201,7 @@ impl State {
             return Err(if text.starts_with("TH") {
                 dead(None, "Invalid OAuth access token - Failed to decode")
             } else {
-                dead(
-                    None,
-                    "Invalid OAuth access token - Cannot parse access token",
-                )
+                dead(None, "Invalid OAuth access token - Cannot parse access token")
             });
         };
         let person = token.person.map(|person| self.people.get(person));
@@ -235,10 +223,7 @@ impl State {
             return Err(dead(Some(467), "The access token is invalid."));
         }
         if self.now() >= token.expires {
-            return Err(dead(
-                Some(463),
-                "Error validating access token: the session has expired.",
-            ));
+            return Err(dead(Some(463), "Error validating access token: the session has expired."));
         }
         Ok(token.clone())
     }
@@ -247,9 +232,7 @@ impl State {
     /// not accepted, code 100 and subcode 10 (reported from the field, not documented).
     pub(super) fn granted(&self, person: usize, token: &Token) -> Result<(), Refusal> {
         let person = self.people.get(person);
-        let lapsed = person
-            .grant(&token.app)
-            .is_none_or(|grant| self.now() >= grant.until);
+        let lapsed = person.grant(&token.app).is_none_or(|grant| self.now() >= grant.until);
         let useless = token.number <= person.useless || person.persona.role == Role::InvitedTester;
         if lapsed || useless {
             let message = "This action requires the threads_basic permission to be granted.";

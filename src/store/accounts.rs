@@ -147,7 +147,10 @@ impl Batch for ReadAccounts {
     const NAME: &'static str = "read_accounts";
     const CONNECTIONS: usize = 2;
 
-    async fn run(connection: &mut PgConnection, requests: &[Self::Request]) -> sqlx::Result<Vec<Self::Answer>> {
+    async fn run(
+        connection: &mut PgConnection,
+        requests: &[Self::Request],
+    ) -> sqlx::Result<Vec<Self::Answer>> {
         // How often each account is still needed: the last to need it takes it.
         let mut needed: HashMap<AccountId, usize> = HashMap::new();
         for id in requests.iter().flatten() {

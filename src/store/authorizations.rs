@@ -135,12 +135,17 @@ impl TryFrom<Row> for Authorization {
             (AuthorizationState::InProgress, None, None, None) => {
                 Progress::InProgress { step, claim_expire_time: row.claim_expire_time }
             }
-            (AuthorizationState::Succeeded, None, Some(Ok(outcome)), Some(end_time)) if row.account_id.is_some() => {
+            (AuthorizationState::Succeeded, None, Some(Ok(outcome)), Some(end_time))
+                if row.account_id.is_some() =>
+            {
                 Progress::Succeeded { outcome, end_time }
             }
-            (AuthorizationState::Denied | AuthorizationState::Failed, Some(Ok(reason)), None, Some(end_time)) => {
-                Progress::Ended { failure: Ending { reason, state_reason }, end_time }
-            }
+            (
+                AuthorizationState::Denied | AuthorizationState::Failed,
+                Some(Ok(reason)),
+                None,
+                Some(end_time),
+            ) => Progress::Ended { failure: Ending { reason, state_reason }, end_time },
             _ => return Err(corrupt("state, reason, outcome and times do not go together")),
         };
         Ok(Self {
@@ -166,7 +171,10 @@ impl Batch for ReadAuthorizations {
     type Answer = Option<Authorization>;
     const NAME: &'static str = "read_authorizations";
 
-    async fn run(connection: &mut PgConnection, requests: &[Self::Request]) -> sqlx::Result<Vec<Self::Answer>> {
+    async fn run(
+        connection: &mut PgConnection,
+        requests: &[Self::Request],
+    ) -> sqlx::Result<Vec<Self::Answer>> {
         let ids: Vec<Uuid> = requests.iter().map(|id| id.0).collect();
         let rows = sqlx::query_as!(
             Row,
@@ -243,7 +251,8 @@ impl Batch for Claims {
         let ids: Vec<Uuid> = claims.iter().map(|claim| claim.id.0).collect();
         let apps: Vec<&str> = claims.iter().map(|claim| claim.app_id.as_str()).collect();
         let users: Vec<Option<&str>> = claims.iter().map(|claim| claim.user_id.as_deref()).collect();
-        let accounts: Vec<Option<Uuid>> = claims.iter().map(|claim| claim.account_id.map(|id| id.0)).collect();
+        let accounts: Vec<Option<Uuid>> =
+            claims.iter().map(|claim| claim.account_id.map(|id| id.0)).collect();
         let scopes: Vec<String> = claims.iter().map(|claim| join_scopes(&claim.scopes)).collect();
         let transfers: Vec<bool> = claims.iter().map(|claim| claim.transfer).collect();
         let answers: Vec<&[u8]> = claims.iter().map(|claim| claim.answer_hash.as_slice()).collect();

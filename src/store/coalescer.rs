@@ -152,7 +152,8 @@ impl<B: Batch> Worker<B> {
             drain(&mut requests, &mut batch);
         }
         let mut written = HashSet::new();
-        let mut fits = |waiting: &Waiting<B>| B::writes(&waiting.request).is_none_or(|row| written.insert(row));
+        let mut fits =
+            |waiting: &Waiting<B>| B::writes(&waiting.request).is_none_or(|row| written.insert(row));
         let mut now = Vec::with_capacity(batch.len());
         for waiting in batch.into_iter().filter(|waiting| !waiting.reply.is_closed()) {
             if fits(&waiting) { now.push(waiting) } else { self.held.push(waiting) }

@@ -64,15 +64,19 @@ pub struct Link {
     pub now: OffsetDateTime,
 }
 
+/// An account, and what linking did to it.
+#[derive(Debug, Clone)]
+pub struct LinkedAccount {
+    /// As it now stands.
+    pub account: Account,
+    /// What was done to it.
+    pub outcome: LinkOutcome,
+}
+
 /// How a link ended.
 pub enum Linked {
     /// The account is linked.
-    Done {
-        /// As it now stands.
-        account: Box<Account>,
-        /// What was done to it.
-        outcome: LinkOutcome,
-    },
+    Done(Box<LinkedAccount>),
     /// The authorization has ended without it, for this reason.
     Refused(Reason),
     /// The claim is somebody else's now, or the authorization has ended.
@@ -104,10 +108,13 @@ impl Batch for Links {
         let scopes: Vec<String> = links.iter().map(|link| join_scopes(&link.scopes)).collect();
         let tokens: Vec<&[u8]> = links.iter().map(|link| link.sealed_token.as_slice()).collect();
         let expiries: Vec<OffsetDateTime> = links.iter().map(|link| link.token_expire_time).collect();
-        let usernames: Vec<Option<&str>> = links.iter().map(|link| link.profile.username.as_deref()).collect();
+        let usernames: Vec<Option<&str>> =
+            links.iter().map(|link| link.profile.username.as_deref()).collect();
         let names: Vec<Option<&str>> = links.iter().map(|link| link.profile.name.as_deref()).collect();
-        let pictures: Vec<Option<&str>> = links.iter().map(|link| link.profile.picture_url.as_deref()).collect();
-        let biographies: Vec<Option<&str>> = links.iter().map(|link| link.profile.biography.as_deref()).collect();
+        let pictures: Vec<Option<&str>> =
+            links.iter().map(|link| link.profile.picture_url.as_deref()).collect();
+        let biographies: Vec<Option<&str>> =
+            links.iter().map(|link| link.profile.biography.as_deref()).collect();
         let verified: Vec<Option<bool>> = links.iter().map(|link| link.profile.is_verified).collect();
         let consents: Vec<OffsetDateTime> = links.iter().map(|link| link.authorize_time).collect();
         let nows: Vec<OffsetDateTime> = links.iter().map(|link| link.now).collect();
@@ -267,7 +274,7 @@ impl Batch for Links {
                     };
                     let account = Account::try_from(account).map_err(CorruptRow::into_sqlx)?;
                     let outcome = LinkOutcome::parse(&outcome).ok_or_else(|| corrupt("unknown outcome"))?;
-                    Linked::Done { account: Box::new(account), outcome }
+                    Linked::Done(Box::new(LinkedAccount { account, outcome }))
                 }
                 (true, None, ..) => return Err(corrupt("linked and not linked")),
             });

@@ -120,11 +120,9 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "threads {}: {} ({})", self.endpoint.name(), self.class.name(), self.detail)?;
-        for (name, value) in [
-            ("status", self.status.map(i64::from)),
-            ("code", self.code),
-            ("subcode", self.subcode),
-        ] {
+        for (name, value) in
+            [("status", self.status.map(i64::from)), ("code", self.code), ("subcode", self.subcode)]
+        {
             if let Some(value) = value {
                 write!(f, " {name}={value}")?;
             }

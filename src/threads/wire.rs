@@ -116,7 +116,10 @@ pub struct Me {
 
 pub(super) fn parse_code_exchange(body: &[u8]) -> Option<ShortLived> {
     let answer: CodeExchangeAnswer = serde_json::from_slice(body).ok()?;
-    Some(ShortLived { token: parse_token(answer.access_token)?, user_id: answer.user_id.map(|digits| digits.0) })
+    Some(ShortLived {
+        token: parse_token(answer.access_token)?,
+        user_id: answer.user_id.map(|digits| digits.0),
+    })
 }
 
 pub(super) fn parse_long_lived(body: &[u8]) -> Option<LongLived> {
@@ -165,7 +168,10 @@ mod tests {
         for (body, expected) in [
             (r#"{"access_token":"THa","user_id":17841405793187219}"#, Some("17841405793187219")),
             (r#"{"access_token":"THa","user_id":"28753684917596557"}"#, Some("28753684917596557")),
-            (r#"{"access_token":"THa","user_id": 99999999999999999999999999999999 }"#, Some("99999999999999999999999999999999")),
+            (
+                r#"{"access_token":"THa","user_id": 99999999999999999999999999999999 }"#,
+                Some("99999999999999999999999999999999"),
+            ),
             (r#"{"access_token":"THa"}"#, None),
             (r#"{"access_token":"THa","user_id":null}"#, None),
         ] {
@@ -213,7 +219,9 @@ mod tests {
 
     #[test]
     fn absent_empty_and_null_are_told_apart() {
-        let me = parse_me(br#"{"id":"1","name":"","threads_biography":null,"is_verified":false,"other":[1]}"#).unwrap();
+        let me =
+            parse_me(br#"{"id":"1","name":"","threads_biography":null,"is_verified":false,"other":[1]}"#)
+                .unwrap();
         assert_eq!(me.profile.name.as_deref(), Some(""));
         assert_eq!(me.profile.biography, None);
         assert_eq!(me.profile.username, None);

@@ -267,30 +267,34 @@ impl World {
     pub fn authorizations(
         &self,
         caller: &str,
-    ) -> AuthorizationServiceClient<WithKey<impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone + use<>>>
-    {
+    ) -> AuthorizationServiceClient<
+        WithKey<impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone + use<>>,
+    > {
         AuthorizationServiceClient::new(self.channel_of(caller))
     }
 
     pub fn accounts(
         &self,
         caller: &str,
-    ) -> AccountServiceClient<WithKey<impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone + use<>>> {
+    ) -> AccountServiceClient<WithKey<impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone + use<>>>
+    {
         AccountServiceClient::new(self.channel_of(caller))
     }
 
     pub fn profiles(
         &self,
         caller: &str,
-    ) -> ProfileServiceClient<WithKey<impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone + use<>>> {
+    ) -> ProfileServiceClient<WithKey<impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone + use<>>>
+    {
         ProfileServiceClient::new(self.channel_of(caller))
     }
 
     pub fn tokens(
         &self,
         caller: &str,
-    ) -> AccessTokenServiceClient<WithKey<impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone + use<>>>
-    {
+    ) -> AccessTokenServiceClient<
+        WithKey<impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone + use<>>,
+    > {
         AccessTokenServiceClient::new(self.channel_of(caller))
     }
 

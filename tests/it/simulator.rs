@@ -12,9 +12,7 @@ mod window;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
 use serde_json::Value;
-use threads_identity::simulator::{
-    Controls, Decision, ExpiresIn, MissingFields, Options, Simulator, UserId,
-};
+use threads_identity::simulator::{Controls, Decision, ExpiresIn, MissingFields, Options, Simulator, UserId};
 use url::Url;
 
 const REDIRECT: &str = "https://app.example/api/auth/callback/threads";
@@ -44,11 +42,7 @@ impl World {
             .redirect(Policy::none())
             .build()
             .expect("a client");
-        World {
-            controls: simulator.controls(),
-            simulator,
-            http,
-        }
+        World { controls: simulator.controls(), simulator, http }
     }
 
     fn url(&self, path: &str) -> String {
@@ -68,20 +62,13 @@ impl World {
         let replaced = |name: &str| changes.iter().any(|(key, _)| *key == name);
         url.query_pairs_mut()
             .extend_pairs(usual.iter().filter(|(name, _)| !replaced(name)))
-            .extend_pairs(
-                changes
-                    .iter()
-                    .filter_map(|(name, value)| value.map(|value| (name, value))),
-            );
+            .extend_pairs(changes.iter().filter_map(|(name, value)| value.map(|value| (name, value))));
         url.into()
     }
 
     fn code(&self, persona: &str) -> String {
         let url = self.authorization_url(&[]);
-        let callback = self
-            .controls
-            .consent(&url, persona, Decision::Allow)
-            .expect("a callback");
+        let callback = self.controls.consent(&url, persona, Decision::Allow).expect("a callback");
         parameter(&callback, "code").expect("a code")
     }
 
@@ -99,12 +86,7 @@ impl World {
     }
 
     async fn get(&self, path: &str, query: &[(&str, &str)]) -> Response {
-        self.http
-            .get(self.url(path))
-            .query(query)
-            .send()
-            .await
-            .expect("an answer")
+        self.http.get(self.url(path)).query(query).send().await.expect("an answer")
     }
 
     async fn short(&self, persona: &str) -> String {
@@ -113,11 +95,7 @@ impl World {
     }
 
     async fn extend(&self, short: &str) -> Response {
-        let query = [
-            ("grant_type", "th_exchange_token"),
-            ("client_secret", SECRET),
-            ("access_token", short),
-        ];
+        let query = [("grant_type", "th_exchange_token"), ("client_secret", SECRET), ("access_token", short)];
         self.get("/access_token", &query).await
     }
 
@@ -132,10 +110,7 @@ impl World {
     }
 
     async fn me(&self, token: &str) -> Response {
-        let request = self
-            .http
-            .get(self.url("/v1.0/me"))
-            .query(&[("fields", FIELDS)]);
+        let request = self.http.get(self.url("/v1.0/me")).query(&[("fields", FIELDS)]);
         request.bearer_auth(token).send().await.expect("an answer")
     }
 
@@ -149,10 +124,7 @@ impl World {
 
     fn bad(&self, fragment: &str) {
         let violations = self.controls.violations();
-        assert!(
-            violations.iter().any(|text| text.contains(fragment)),
-            "{violations:?}"
-        );
+        assert!(violations.iter().any(|text| text.contains(fragment)), "{violations:?}");
     }
 }
 
@@ -160,17 +132,12 @@ impl World {
 fn fresh_state() -> String {
     use std::sync::atomic::{AtomicU64, Ordering};
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    format!(
-        "q83vEjRWeJCrze8SNFZ4kAxy{:08}",
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    )
+    format!("q83vEjRWeJCrze8SNFZ4kAxy{:08}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 fn parameter(url: &str, name: &str) -> Option<String> {
     let url = Url::parse(url).expect("a URL");
-    url.query_pairs()
-        .find(|(key, _)| key == name)
-        .map(|(_, value)| value.into_owned())
+    url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
 async fn json(response: Response) -> Value {
@@ -179,10 +146,7 @@ async fn json(response: Response) -> Value {
 }
 
 fn text(value: &Value, name: &str) -> String {
-    value[name]
-        .as_str()
-        .unwrap_or_else(|| panic!("no {name}: {value}"))
-        .to_owned()
+    value[name].as_str().unwrap_or_else(|| panic!("no {name}: {value}")).to_owned()
 }
 
 /// Status, code and subcode of an answer in the Graph envelope.
@@ -191,53 +155,25 @@ async fn error(response: Response) -> (u16, u64, Option<u64>, String) {
     let body = json(response).await;
     let error = &body["error"];
     assert!(error["fbtrace_id"].is_string(), "{body}");
-    let code = error["code"]
-        .as_u64()
-        .unwrap_or_else(|| panic!("no code: {body}"));
-    (
-        status,
-        code,
-        error["error_subcode"].as_u64(),
-        text(error, "type"),
-    )
+    let code = error["code"].as_u64().unwrap_or_else(|| panic!("no code: {body}"));
+    (status, code, error["error_subcode"].as_u64(), text(error, "type"))
 }
 
 #[tokio::test]
 async fn the_whole_dance_ends_in_a_profile() {
     let world = World::start().await;
-    let authorization =
-        world.authorization_url(&[("state", Some("a/b +ü.q83vEjRWeJCrze8SNFZ4kA"))]);
-    let callback = world
-        .controls
-        .consent(&authorization, "full", Decision::Allow)
-        .unwrap();
-    assert!(
-        callback.starts_with(&format!("{REDIRECT}?code=AQ")),
-        "{callback}"
-    );
+    let authorization = world.authorization_url(&[("state", Some("a/b +ü.q83vEjRWeJCrze8SNFZ4kA"))]);
+    let callback = world.controls.consent(&authorization, "full", Decision::Allow).unwrap();
+    assert!(callback.starts_with(&format!("{REDIRECT}?code=AQ")), "{callback}");
     assert!(callback.ends_with("#_"));
-    let raw = |url: &str| {
-        url.split(['&', '#'])
-            .find(|part| part.starts_with("state="))
-            .map(str::to_owned)
-    };
-    assert_eq!(
-        raw(&callback),
-        raw(&authorization),
-        "the state returns byte for byte"
-    );
+    let raw = |url: &str| url.split(['&', '#']).find(|part| part.starts_with("state=")).map(str::to_owned);
+    assert_eq!(raw(&callback), raw(&authorization), "the state returns byte for byte");
 
     let code = parameter(&callback, "code").unwrap();
     let response = world.exchange(&[("code", &code)]).await;
-    assert_eq!(
-        response.headers()["content-type"],
-        "application/json; charset=UTF-8"
-    );
+    assert_eq!(response.headers()["content-type"], "application/json; charset=UTF-8");
     let body = response.text().await.unwrap();
-    assert!(
-        body.contains("\"user_id\":17841405793187219}"),
-        "a number, to the last digit: {body}"
-    );
+    assert!(body.contains("\"user_id\":17841405793187219}"), "a number, to the last digit: {body}");
     let short: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(short.as_object().unwrap().len(), 2);
     let short = text(&short, "access_token");
@@ -250,10 +186,7 @@ async fn the_whole_dance_ends_in_a_profile() {
 
     let response = world.me(&long).await;
     let body = response.text().await.unwrap();
-    assert!(
-        body.contains("https:\\/\\/scontent-sim.cdninstagram.com\\/"),
-        "{body}"
-    );
+    assert!(body.contains("https:\\/\\/scontent-sim.cdninstagram.com\\/"), "{body}");
     let profile: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(profile["id"], "17841405793187219");
     assert_eq!(profile["username"], "maya.sim");
@@ -264,10 +197,7 @@ async fn the_whole_dance_ends_in_a_profile() {
     let refreshed = json(world.refresh(&long).await).await;
     assert_ne!(text(&refreshed, "access_token"), long);
     assert_eq!(world.controls.issued_tokens("full").len(), 3);
-    assert_eq!(
-        world.controls.newest_token("full"),
-        Some(text(&refreshed, "access_token"))
-    );
+    assert_eq!(world.controls.newest_token("full"), Some(text(&refreshed, "access_token")));
     assert_eq!(world.controls.issued_codes(), [code]);
     world.good();
     world.simulator.stop().await;
@@ -293,10 +223,7 @@ async fn knobs_change_what_the_answers_look_like() {
     assert_eq!(exchanged["token_type"], "bearer");
     let short = text(&exchanged, "access_token");
     assert_eq!(short.len(), 1_024);
-    assert_eq!(
-        json(world.extend(&short).await).await["expires_in"],
-        "5184000"
-    );
+    assert_eq!(json(world.extend(&short).await).await["expires_in"], "5184000");
     let me = world.me(&short).await;
     assert_eq!(me.headers()["x-app-usage"], "{\"call_count\":95}");
     let me = json(me).await;
@@ -311,37 +238,20 @@ async fn knobs_change_what_the_answers_look_like() {
     assert!(exchanged.get("user_id").is_none());
     let extended = json(world.extend(&text(&exchanged, "access_token")).await).await;
     assert!(extended.get("expires_in").is_none());
-    world
-        .controls
-        .knobs(|knobs| knobs.expires_in = ExpiresIn::Seconds(0));
-    assert_eq!(
-        json(world.extend(&world.short("bare").await).await).await["expires_in"],
-        0
-    );
+    world.controls.knobs(|knobs| knobs.expires_in = ExpiresIn::Seconds(0));
+    assert_eq!(json(world.extend(&world.short("bare").await).await).await["expires_in"], 0);
 }
 
 #[tokio::test]
 async fn a_second_app_has_its_own_secret_and_codes() {
     let world = World::start().await;
-    world.controls.add_app(
-        "1234567890123456",
-        "second-secret",
-        ["http://127.0.0.1:8080/cb"],
-    );
-    let changes = [
-        ("client_id", Some("1234567890123456")),
-        ("redirect_uri", Some("http://127.0.0.1:8080/cb")),
-    ];
-    let callback = world
-        .controls
-        .consent(&world.authorization_url(&changes), "full", Decision::Allow)
-        .unwrap();
+    world.controls.add_app("1234567890123456", "second-secret", ["http://127.0.0.1:8080/cb"]);
+    let changes =
+        [("client_id", Some("1234567890123456")), ("redirect_uri", Some("http://127.0.0.1:8080/cb"))];
+    let callback =
+        world.controls.consent(&world.authorization_url(&changes), "full", Decision::Allow).unwrap();
     let code = parameter(&callback, "code").unwrap();
-    assert_eq!(
-        world.exchange(&[("code", &code)]).await.status(),
-        400,
-        "not the first app's"
-    );
+    assert_eq!(world.exchange(&[("code", &code)]).await.status(), 400, "not the first app's");
     let own = [
         ("code", code.as_str()),
         ("client_id", "1234567890123456"),

@@ -6,7 +6,9 @@ fn class(endpoint: Endpoint, status: u16, body: &str) -> Class {
 
 fn graph(code: i64, subcode: Option<i64>, message: &str) -> String {
     let subcode = subcode.map(|subcode| format!(r#","error_subcode":{subcode}"#)).unwrap_or_default();
-    format!(r#"{{"error":{{"message":"{message}","type":"OAuthException","code":{code}{subcode},"fbtrace_id":"Abc"}}}}"#)
+    format!(
+        r#"{{"error":{{"message":"{message}","type":"OAuthException","code":{code}{subcode},"fbtrace_id":"Abc"}}}}"#
+    )
 }
 
 #[test]
@@ -53,7 +55,11 @@ fn every_row_of_the_table() {
     ] {
         let body = graph(code, subcode, "x");
         assert_eq!(class(Endpoint::Me, 400, &body), at_me, "{code}/{subcode:?} at /me");
-        assert_eq!(class(Endpoint::CodeExchange, 400, &body), at_exchange, "{code}/{subcode:?} at the exchange");
+        assert_eq!(
+            class(Endpoint::CodeExchange, 400, &body),
+            at_exchange,
+            "{code}/{subcode:?} at the exchange"
+        );
     }
 }
 
@@ -86,7 +92,8 @@ fn answers_without_a_code_go_by_their_status() {
 
 #[test]
 fn the_flat_envelope_blames_the_code_unless_it_speaks_of_the_set_up() {
-    let flat = |text: &str| format!(r#"{{"error_type":"OAuthException","code":400,"error_message":"{text}"}}"#);
+    let flat =
+        |text: &str| format!(r#"{{"error_type":"OAuthException","code":400,"error_message":"{text}"}}"#);
     for (text, expected) in [
         ("Matching code was not found or was already used", Class::CodeRejected),
         ("This authorization code has been used", Class::CodeRejected),
@@ -98,7 +105,11 @@ fn the_flat_envelope_blames_the_code_unless_it_speaks_of_the_set_up() {
     }
     let secret = graph(1, None, "Error validating client secret.");
     assert_eq!(class(Endpoint::CodeExchange, 400, &secret), Class::Configuration);
-    let redirect = graph(100, None, "Error validating verification code. Please make sure your redirect_uri is identical");
+    let redirect = graph(
+        100,
+        None,
+        "Error validating verification code. Please make sure your redirect_uri is identical",
+    );
     assert_eq!(class(Endpoint::CodeExchange, 400, &redirect), Class::Configuration);
     assert_eq!(class(Endpoint::CodeExchange, 500, &flat("x")), Class::Retry);
     let rfc = r#"{"error":"invalid_grant","error_description":"expired"}"#;
@@ -108,13 +119,16 @@ fn the_flat_envelope_blames_the_code_unless_it_speaks_of_the_set_up() {
 #[test]
 fn a_wait_is_taken_from_whichever_header_gives_it() {
     let wait = |pairs: &[(&'static str, &str)]| {
-        let headers = pairs.iter().map(|(name, value)| {
-            (reqwest::header::HeaderName::from_static(name), value.parse().unwrap())
-        });
+        let headers = pairs
+            .iter()
+            .map(|(name, value)| (reqwest::header::HeaderName::from_static(name), value.parse().unwrap()));
         let headers = headers.collect();
-        of_answer(Endpoint::Me, 400, &headers, graph(4, None, "").as_bytes()).retry_after.map(|wait| wait.as_secs())
+        of_answer(Endpoint::Me, 400, &headers, graph(4, None, "").as_bytes())
+            .retry_after
+            .map(|wait| wait.as_secs())
     };
-    let usage = r#"{"1":[{"type":"x","estimated_time_to_regain_access":19},{"estimated_time_to_regain_access":2}]}"#;
+    let usage =
+        r#"{"1":[{"type":"x","estimated_time_to_regain_access":19},{"estimated_time_to_regain_access":2}]}"#;
     assert_eq!(wait(&[]), None);
     assert_eq!(wait(&[("retry-after", "7")]), Some(7));
     assert_eq!(wait(&[("x-business-use-case-usage", usage)]), Some(19 * 60));

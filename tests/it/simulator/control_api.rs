@@ -6,10 +6,7 @@ use super::{START, World, error, json, parameter, text};
 
 /// Posts JSON to a control and returns the status and the answer.
 async fn post(world: &World, path: &str, body: Value) -> (u16, Value) {
-    let request = world
-        .http
-        .post(world.url(path))
-        .header("content-type", "application/json");
+    let request = world.http.post(world.url(path)).header("content-type", "application/json");
     let response = request.body(body.to_string()).send().await;
     let response = response.expect("an answer");
     (response.status().as_u16(), json(response).await)
@@ -51,12 +48,7 @@ async fn a_script_without_rust_can_consent_and_read_the_ledger() {
     assert_eq!(world.me(&token).await.status(), 200);
     assert_eq!(world.me(&token).await.status(), 502);
     let ledger = get(&world, "/_simulator/ledger?endpoint=me").await;
-    let faults: Vec<_> = ledger["entries"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|entry| &entry["fault"])
-        .collect();
+    let faults: Vec<_> = ledger["entries"].as_array().unwrap().iter().map(|entry| &entry["fault"]).collect();
     assert_eq!(faults, ["delay", "html502"]);
     let ledger = get(&world, "/_simulator/ledger").await;
     let violations = get(&world, "/_simulator/violations").await;
@@ -75,12 +67,7 @@ async fn people_knobs_and_the_clock_can_be_moved_over_http() {
     assert_eq!(json(world.me(&token).await).await["id"], "7");
 
     let rename = object!({"username": "other"});
-    assert_eq!(
-        post(&world, "/_simulator/personas/full/rename", rename)
-            .await
-            .0,
-        200
-    );
+    assert_eq!(post(&world, "/_simulator/personas/full/rename", rename).await.0, 200);
     let people = get(&world, "/_simulator/personas").await;
     assert_eq!(people["personas"][0]["username"], "other");
     let nobody = post(&world, "/_simulator/personas/nobody/revoke", object!({})).await;
@@ -90,14 +77,8 @@ async fn people_knobs_and_the_clock_can_be_moved_over_http() {
     world.controls.knobs(|knobs| knobs.me_id = None);
     assert_eq!(world.profile("new").await["id"], "17841405793180001");
 
-    let revoke = world
-        .http
-        .post(world.url("/_simulator/personas/full/revoke"));
-    assert_eq!(
-        revoke.send().await.unwrap().status(),
-        200,
-        "a body is not needed"
-    );
+    let revoke = world.http.post(world.url("/_simulator/personas/full/revoke"));
+    assert_eq!(revoke.send().await.unwrap().status(), 200, "a body is not needed");
     assert_eq!(error(world.me(&token).await).await.2, Some(458));
     let (_, moved) = post(&world, "/_simulator/advance", object!({"seconds": 60})).await;
     assert_eq!(moved["now"], START + 60);

@@ -11,13 +11,8 @@ use super::{CLIENT_ID, REDIRECT, SECRET, World, error, json};
 
 /// Sends one request by hand and returns every byte that comes back until the connection closes.
 async fn raw(world: &World, request: &str) -> Vec<u8> {
-    let mut stream = TcpStream::connect(world.simulator.address())
-        .await
-        .expect("a connection");
-    stream
-        .write_all(request.as_bytes())
-        .await
-        .expect("it is sent");
+    let mut stream = TcpStream::connect(world.simulator.address()).await.expect("a connection");
+    stream.write_all(request.as_bytes()).await.expect("it is sent");
     let mut bytes = Vec::new();
     // A reset is as good an end as any.
     let read = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut bytes)).await;
@@ -26,9 +21,7 @@ async fn raw(world: &World, request: &str) -> Vec<u8> {
 }
 
 fn me_by_hand(token: &str) -> String {
-    format!(
-        "GET /v1.0/me HTTP/1.1\r\nHost: sim\r\nUser-Agent: hand\r\nAuthorization: Bearer {token}\r\n\r\n"
-    )
+    format!("GET /v1.0/me HTTP/1.1\r\nHost: sim\r\nUser-Agent: hand\r\nAuthorization: Bearer {token}\r\n\r\n")
 }
 
 #[tokio::test]
@@ -42,56 +35,25 @@ async fn a_cut_leaves_not_one_byte() {
         "POST /oauth/access_token HTTP/1.1\r\nHost: sim\r\nUser-Agent: hand\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
         form.len()
     );
-    world
-        .controls
-        .fault_next(Endpoint::CodeExchange, Fault::CutBeforeRead);
+    world.controls.fault_next(Endpoint::CodeExchange, Fault::CutBeforeRead);
     assert_eq!(raw(&world, &request).await, b"");
-    assert_eq!(
-        world.controls.issued_tokens("full").len(),
-        0,
-        "it was not processed"
-    );
-    world
-        .controls
-        .fault_next(Endpoint::CodeExchange, Fault::CutAfterRequest);
+    assert_eq!(world.controls.issued_tokens("full").len(), 0, "it was not processed");
+    world.controls.fault_next(Endpoint::CodeExchange, Fault::CutAfterRequest);
     assert_eq!(raw(&world, &request).await, b"");
-    assert_eq!(
-        world.controls.issued_tokens("full").len(),
-        1,
-        "it was processed"
-    );
+    assert_eq!(world.controls.issued_tokens("full").len(), 1, "it was processed");
     assert_eq!(world.exchange(&[("code", &code)]).await.status(), 400);
     let entries = world.controls.ledger();
-    let exchanges = entries
-        .iter()
-        .filter(|entry| entry.endpoint == Endpoint::CodeExchange);
+    let exchanges = entries.iter().filter(|entry| entry.endpoint == Endpoint::CodeExchange);
     let seen: Vec<_> = exchanges.map(|entry| (entry.fault, entry.status)).collect();
-    assert_eq!(
-        seen,
-        [
-            (Some("cut_before_read"), None),
-            (Some("cut_after_request"), None),
-            (None, Some(400))
-        ]
-    );
+    assert_eq!(seen, [(Some("cut_before_read"), None), (Some("cut_after_request"), None), (None, Some(400))]);
 }
 
 #[tokio::test]
 async fn a_cut_spares_the_other_connections() {
     let world = World::start().await;
     let token = world.short("full").await;
-    world
-        .controls
-        .fault_next(Endpoint::Me, Fault::CutAfterRequest);
-    assert!(
-        world
-            .http
-            .get(world.url("/me"))
-            .bearer_auth(&token)
-            .send()
-            .await
-            .is_err()
-    );
+    world.controls.fault_next(Endpoint::Me, Fault::CutAfterRequest);
+    assert!(world.http.get(world.url("/me")).bearer_auth(&token).send().await.is_err());
     assert_eq!(world.me(&token).await.status(), 200);
 }
 
@@ -131,10 +93,7 @@ async fn a_dripping_answer_is_slow_and_ends_with_the_simulator() {
     while bytes < 20 {
         bytes += response.chunk().await.unwrap().unwrap().len();
     }
-    assert!(
-        start.elapsed() >= Duration::from_millis(50) && bytes < 30,
-        "{bytes}"
-    );
+    assert!(start.elapsed() >= Duration::from_millis(50) && bytes < 30, "{bytes}");
     world.simulator.stop().await;
 }
 
@@ -142,40 +101,24 @@ async fn a_dripping_answer_is_slow_and_ends_with_the_simulator() {
 async fn delays_and_hangs_keep_the_client_waiting() {
     let world = World::start().await;
     let token = world.short("full").await;
-    world
-        .controls
-        .fault_next(Endpoint::Me, Fault::Delay(Duration::from_millis(200)));
+    world.controls.fault_next(Endpoint::Me, Fault::Delay(Duration::from_millis(200)));
     let start = Instant::now();
     assert_eq!(world.me(&token).await.status(), 200);
     assert!(start.elapsed() >= Duration::from_millis(200));
 
-    world
-        .controls
-        .fault_next(Endpoint::LongLivedExchange, Fault::HangBeforeAnswer);
+    world.controls.fault_next(Endpoint::LongLivedExchange, Fault::HangBeforeAnswer);
     let hanging = tokio::time::timeout(Duration::from_millis(200), world.extend(&token)).await;
     assert!(hanging.is_err());
-    world
-        .controls
-        .received(Endpoint::LongLivedExchange, 1)
-        .await;
-    assert_eq!(
-        world.controls.issued_tokens("full").len(),
-        2,
-        "it was processed"
-    );
+    world.controls.received(Endpoint::LongLivedExchange, 1).await;
+    assert_eq!(world.controls.issued_tokens("full").len(), 2, "it was processed");
 
-    world
-        .controls
-        .fault_next(Endpoint::Me, Fault::HangBeforeAnswer);
+    world.controls.fault_next(Endpoint::Me, Fault::HangBeforeAnswer);
     let request = world.http.get(world.url("/me")).bearer_auth(&token).send();
     let (answer, ()) = tokio::join!(request, async {
         world.controls.received(Endpoint::Me, 2).await;
         world.simulator.stop().await;
     });
-    assert!(
-        answer.is_err(),
-        "stopping cuts what would never be answered"
-    );
+    assert!(answer.is_err(), "stopping cuts what would never be answered");
 }
 
 #[tokio::test]
@@ -185,11 +128,7 @@ async fn answers_can_be_replaced() {
     let next = |fault| world.controls.fault_next(Endpoint::Me, fault);
 
     let body = "{\"error\":\"scripted\"}".to_owned();
-    next(Fault::Status {
-        status: 429,
-        content_type: "text/plain".to_owned(),
-        body: body.clone(),
-    });
+    next(Fault::Status { status: 429, content_type: "text/plain".to_owned(), body: body.clone() });
     let answer = world.me(&token).await;
     assert_eq!(
         (answer.status().as_u16(), &answer.headers()["content-type"]),
@@ -198,36 +137,12 @@ async fn answers_can_be_replaced() {
     assert_eq!(answer.text().await.unwrap(), body);
 
     let kind = "THApiException".to_owned();
-    next(Fault::Graph {
-        status: 400,
-        code: 190,
-        subcode: Some(460),
-        kind: kind.clone(),
-        transient: None,
-    });
-    assert_eq!(
-        error(world.me(&token).await).await,
-        (400, 190, Some(460), kind.clone())
-    );
-    next(Fault::Graph {
-        status: 500,
-        code: 2,
-        subcode: None,
-        kind,
-        transient: Some(true),
-    });
-    assert_eq!(
-        json(world.me(&token).await).await["error"]["is_transient"],
-        true
-    );
-    next(Fault::Flat {
-        status: 400,
-        message: "scripted".to_owned(),
-    });
-    assert_eq!(
-        json(world.me(&token).await).await["error_message"],
-        "scripted"
-    );
+    next(Fault::Graph { status: 400, code: 190, subcode: Some(460), kind: kind.clone(), transient: None });
+    assert_eq!(error(world.me(&token).await).await, (400, 190, Some(460), kind.clone()));
+    next(Fault::Graph { status: 500, code: 2, subcode: None, kind, transient: Some(true) });
+    assert_eq!(json(world.me(&token).await).await["error"]["is_transient"], true);
+    next(Fault::Flat { status: 400, message: "scripted".to_owned() });
+    assert_eq!(json(world.me(&token).await).await["error_message"], "scripted");
 }
 
 #[tokio::test]
@@ -243,13 +158,7 @@ async fn answers_can_be_spoiled() {
     }
     next(Fault::EmptyBody);
     let answer = world.me(&token).await;
-    assert_eq!(
-        (
-            answer.status().as_u16(),
-            answer.text().await.unwrap().as_str()
-        ),
-        (200, "")
-    );
+    assert_eq!((answer.status().as_u16(), answer.text().await.unwrap().as_str()), (200, ""));
     next(Fault::GarbageJson);
     assert!(serde_json::from_str::<Value>(&world.me(&token).await.text().await.unwrap()).is_err());
     next(Fault::Redirect("http://127.0.0.1:1/".to_owned()));
@@ -258,10 +167,7 @@ async fn answers_can_be_spoiled() {
         (answer.status().as_u16(), &answer.headers()["location"]),
         (302, &"http://127.0.0.1:1/".parse().unwrap())
     );
-    next(Fault::Headers(vec![(
-        "x-app-usage".to_owned(),
-        "not json".to_owned(),
-    )]));
+    next(Fault::Headers(vec![("x-app-usage".to_owned(), "not json".to_owned())]));
     let answer = world.me(&token).await;
     assert_eq!(answer.headers()["x-app-usage"], "not json");
     assert_eq!(json(answer).await["username"], "maya.sim");
@@ -271,17 +177,11 @@ async fn answers_can_be_spoiled() {
 async fn answers_can_have_the_wrong_types() {
     let world = World::start().await;
     let token = world.short("full").await;
-    world
-        .controls
-        .fault_next(Endpoint::LongLivedExchange, Fault::WrongTypes);
+    world.controls.fault_next(Endpoint::LongLivedExchange, Fault::WrongTypes);
     let wrong = json(world.extend(&token).await).await;
     let expected = serde_json::json!({"access_token": 17, "token_type": 17, "expires_in": {}});
     assert_eq!(wrong, expected);
-    assert_eq!(
-        world.me(&token).await.status(),
-        200,
-        "and then all is well again"
-    );
+    assert_eq!(world.me(&token).await.status(), 200, "and then all is well again");
 }
 
 #[tokio::test]
@@ -294,10 +194,7 @@ async fn faults_are_used_up_in_order_and_can_be_cleared() {
     let mut seen = Vec::new();
     for _ in 0..4 {
         let answer = world.me(&token).await;
-        seen.push((
-            answer.status().as_u16(),
-            answer.headers()["content-type"] == "text/html; charset=utf-8",
-        ));
+        seen.push((answer.status().as_u16(), answer.headers()["content-type"] == "text/html; charset=utf-8"));
     }
     assert_eq!(seen, [(502, true), (502, true), (200, true), (200, false)]);
     world.controls.clear_faults();

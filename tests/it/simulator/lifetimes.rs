@@ -32,34 +32,17 @@ async fn a_refresh_needs_a_day_and_a_grant() {
     world.bad("s old");
     world.controls.clear_ledger();
     world.controls.advance(1);
-    world
-        .controls
-        .knobs(|knobs| knobs.old_token = OldToken::Revoked);
+    world.controls.knobs(|knobs| knobs.old_token = OldToken::Revoked);
     let second = text(&json(world.refresh(&long).await).await, "access_token");
     assert_eq!(error(world.me(&long).await).await.1, 190);
     world.controls.advance(DAY);
-    world
-        .controls
-        .knobs(|knobs| knobs.refresh_answers = RefreshAnswers::Same);
-    assert_eq!(
-        text(&json(world.refresh(&second).await).await, "access_token"),
-        second
-    );
+    world.controls.knobs(|knobs| knobs.refresh_answers = RefreshAnswers::Same);
+    assert_eq!(text(&json(world.refresh(&second).await).await, "access_token"), second);
     world.good();
-    assert_eq!(
-        error(world.refresh(&second).await).await.1,
-        100,
-        "its age begins again"
-    );
+    assert_eq!(error(world.refresh(&second).await).await.1, 100, "its age begins again");
 
-    let wrong = [
-        ("grant_type", "th_refresh_access_token"),
-        ("access_token", second.as_str()),
-    ];
-    assert_eq!(
-        world.get("/refresh_access_token", &wrong).await.status(),
-        400
-    );
+    let wrong = [("grant_type", "th_refresh_access_token"), ("access_token", second.as_str())];
+    assert_eq!(world.get("/refresh_access_token", &wrong).await.status(), 400);
     let short = world.short("full").await;
     assert_eq!(error(world.refresh(&short).await).await.1, 100);
 
@@ -74,9 +57,7 @@ async fn a_refresh_needs_a_day_and_a_grant() {
 #[tokio::test]
 async fn a_grant_lapses_before_its_token_unless_a_refresh_renews_it() {
     let world = World::start().await;
-    world
-        .controls
-        .knobs(|knobs| knobs.long_lifetime = 365 * DAY);
+    world.controls.knobs(|knobs| knobs.long_lifetime = 365 * DAY);
     let refreshed = world.long("full").await;
     let left = world.long("home").await;
     world.controls.advance(60 * DAY);

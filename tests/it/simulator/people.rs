@@ -11,20 +11,14 @@ type Act = (fn(&Controls), u64, Option<u64>);
 async fn everybody_is_who_they_should_be() {
     let world = World::start().await;
     let bare = world.profile("bare").await;
-    assert_eq!(
-        bare,
-        serde_json::json!({"id": "28753684917596557", "username": "bare_sim"})
-    );
+    assert_eq!(bare, serde_json::json!({"id": "28753684917596557", "username": "bare_sim"}));
 
     let emoji = world.profile("emoji").await;
     assert_eq!(text(&emoji, "threads_biography").chars().count(), 500);
     assert!(text(&emoji, "name").contains("🌸"));
 
     assert_eq!(world.profile("bigid").await["id"], "98765432109876543");
-    assert_ne!(
-        world.profile("home").await["id"],
-        world.profile("work").await["id"]
-    );
+    assert_ne!(world.profile("home").await["id"], world.profile("work").await["id"]);
 
     let token = world.long("renamed").await;
     assert_eq!(json(world.me(&token).await).await["username"], "robin_old");
@@ -44,17 +38,9 @@ async fn a_tester_who_has_not_accepted_gets_a_useless_token() {
     assert_eq!(error(world.extend(&short).await).await, useless);
     assert_eq!(error(world.me(&short).await).await, useless);
     world.controls.accept_invitation("tester");
-    assert_eq!(
-        error(world.me(&short).await).await,
-        useless,
-        "it never becomes useful"
-    );
+    assert_eq!(error(world.me(&short).await).await, useless, "it never becomes useful");
     assert_eq!(world.profile("tester").await["username"], "tester_sim");
-    assert_eq!(
-        error(world.me(&short).await).await,
-        useless,
-        "not even after new consent"
-    );
+    assert_eq!(error(world.me(&short).await).await, useless, "not even after new consent");
 }
 
 #[tokio::test]
@@ -70,17 +56,9 @@ async fn what_happens_to_people_kills_their_tokens() {
         let token = world.long("full").await;
         act(&world.controls);
         let oauth = "OAuthException".to_owned();
-        assert_eq!(
-            error(world.me(&token).await).await,
-            (400, code, subcode, oauth)
-        );
+        assert_eq!(error(world.me(&token).await).await, (400, code, subcode, oauth));
     }
-    assert!(
-        world
-            .controls
-            .consent(&world.authorization_url(&[]), "full", Decision::Allow)
-            .is_err()
-    );
+    assert!(world.controls.consent(&world.authorization_url(&[]), "full", Decision::Allow).is_err());
     world.controls.ban("full", false);
     assert_eq!(world.profile("full").await["username"], "maya.sim");
     world.controls.rename("full", "maya.new");

@@ -24,19 +24,13 @@ async fn every_misdeed_of_a_client_is_noted() {
     world.bad("threads_basic is not in scope");
     let state = fresh_state();
     visit(&[("state", Some(&state))]);
-    visit(&[
-        ("state", Some(&state)),
-        ("scope", Some("threads_basic,threads_delete")),
-    ]);
+    visit(&[("state", Some(&state)), ("scope", Some("threads_basic,threads_delete"))]);
     world.bad("in two URLs");
 
     world.controls.clear_ledger();
     let url = world.authorization_url(&[]);
     for _ in 0..2 {
-        let callback = world
-            .controls
-            .consent(&url, "full", Decision::Allow)
-            .unwrap();
+        let callback = world.controls.consent(&url, "full", Decision::Allow).unwrap();
         world.good();
         let code = parameter(&callback, "code").unwrap();
         assert_eq!(world.exchange(&[("code", &code)]).await.status(), 200);
@@ -45,14 +39,7 @@ async fn every_misdeed_of_a_client_is_noted() {
 
     let token = world.short("full").await;
     let query = [("access_token", token.as_str()), ("client_secret", SECRET)];
-    world
-        .http
-        .get(world.url("/me"))
-        .query(&query)
-        .bearer_auth(&token)
-        .send()
-        .await
-        .unwrap();
+    world.http.get(world.url("/me")).query(&query).bearer_auth(&token).send().await.unwrap();
     world.bad("both in the header and in the parameters");
     world.bad("Me: the client secret was sent");
     reqwest::get(world.url("/me")).await.unwrap();
@@ -60,14 +47,8 @@ async fn every_misdeed_of_a_client_is_noted() {
     world.exchange(&[("code_verifier", "x")]).await;
     world.bad("code exchange: PKCE");
 
-    let secrets = format!(
-        "{:?} {:?}",
-        world.controls.violations(),
-        world.controls.ledger()
-    );
-    assert!(
-        !secrets.contains("SIMSECRET") && !secrets.contains(SECRET) && !secrets.contains(&state)
-    );
+    let secrets = format!("{:?} {:?}", world.controls.violations(), world.controls.ledger());
+    assert!(!secrets.contains("SIMSECRET") && !secrets.contains(SECRET) && !secrets.contains(&state));
 }
 
 #[tokio::test]
@@ -75,13 +56,7 @@ async fn a_dead_token_may_come_back_once() {
     let world = World::start().await;
     let token = world.short("full").await;
     let kind = "OAuthException".to_owned();
-    let spurious = Fault::Graph {
-        status: 400,
-        code: 190,
-        subcode: None,
-        kind,
-        transient: None,
-    };
+    let spurious = Fault::Graph { status: 400, code: 190, subcode: None, kind, transient: None };
     world.controls.fault_next(Endpoint::Me, spurious);
     world.me(&token).await;
     assert_eq!(world.me(&token).await.status(), 200, "it was a false alarm");

@@ -11,15 +11,8 @@ async fn the_page_offers_people_and_leads_back() {
     let url = world.authorization_url(&[("state", Some("<q83vEjRWeJCrze8SNFZ4kA>\"x"))]);
     let page = world.http.get(&url).send().await.unwrap();
     assert_eq!(page.status(), 200);
-    let policy = page.headers()["content-security-policy"]
-        .to_str()
-        .unwrap()
-        .to_owned();
-    for part in [
-        "default-src 'none'",
-        "form-action 'self' https://app.example ",
-        "frame-ancestors 'none'",
-    ] {
+    let policy = page.headers()["content-security-policy"].to_str().unwrap().to_owned();
+    for part in ["default-src 'none'", "form-action 'self' https://app.example ", "frame-ancestors 'none'"] {
         assert!(policy.contains(part), "{policy}");
     }
     assert_eq!(page.headers()["cache-control"], "no-store");
@@ -27,39 +20,17 @@ async fn the_page_offers_people_and_leads_back() {
     assert_eq!(page.headers()["x-content-type-options"], "nosniff");
     let html = page.text().await.unwrap();
     assert!(html.contains("value=\"full\" checked"));
-    assert!(
-        html.contains("&#60;script&#62;") && !html.contains("<script"),
-        "names are escaped"
-    );
+    assert!(html.contains("&#60;script&#62;") && !html.contains("<script"), "names are escaped");
     let style = world.get("/_simulator/style.css", &[]).await;
     assert_eq!(style.headers()["content-type"], "text/css; charset=utf-8");
 
-    let action = html
-        .split("action=\"")
-        .nth(1)
-        .unwrap()
-        .split('"')
-        .next()
-        .unwrap()
-        .replace("&#38;", "&");
+    let action = html.split("action=\"").nth(1).unwrap().split('"').next().unwrap().replace("&#38;", "&");
     let form = [("persona", "bare"), ("decision", "allow")];
-    let answer = world
-        .http
-        .post(world.url(&action))
-        .form(&form)
-        .send()
-        .await
-        .unwrap();
+    let answer = world.http.post(world.url(&action)).form(&form).send().await.unwrap();
     assert_eq!(answer.status(), 303);
     let location = answer.headers()["location"].to_str().unwrap();
-    assert!(
-        location.starts_with(REDIRECT) && location.ends_with("#_"),
-        "{location}"
-    );
-    assert_eq!(
-        parameter(location, "state").as_deref(),
-        Some("<q83vEjRWeJCrze8SNFZ4kA>\"x")
-    );
+    assert!(location.starts_with(REDIRECT) && location.ends_with("#_"), "{location}");
+    assert_eq!(parameter(location, "state").as_deref(), Some("<q83vEjRWeJCrze8SNFZ4kA>\"x"));
     let code = parameter(location, "code").unwrap();
     assert_eq!(world.exchange(&[("code", &code)]).await.status(), 200);
     assert_eq!(world.controls.count(Endpoint::Authorize), 1);
@@ -73,28 +44,16 @@ async fn a_denial_returns_with_its_reason_and_state() {
     for (persona, decision) in [("full", Decision::Deny), ("denier", Decision::Allow)] {
         let url = world.authorization_url(&[]);
         let callback = world.controls.consent(&url, persona, decision).unwrap();
-        assert!(
-            callback.contains("error_description=The+user+denied"),
-            "{callback}"
-        );
-        assert_eq!(
-            parameter(&callback, "error").as_deref(),
-            Some("access_denied")
-        );
-        assert_eq!(
-            parameter(&callback, "error_reason").as_deref(),
-            Some("user_denied")
-        );
+        assert!(callback.contains("error_description=The+user+denied"), "{callback}");
+        assert_eq!(parameter(&callback, "error").as_deref(), Some("access_denied"));
+        assert_eq!(parameter(&callback, "error_reason").as_deref(), Some("user_denied"));
         assert_eq!(parameter(&callback, "state"), parameter(&url, "state"));
         assert_eq!(parameter(&callback, "code"), None);
     }
     assert_eq!(world.controls.issued_codes().len(), 0);
     world.controls.knobs(|knobs| knobs.state_on_denial = false);
     let url = world.authorization_url(&[]);
-    let callback = world
-        .controls
-        .consent(&url, "full", Decision::Deny)
-        .unwrap();
+    let callback = world.controls.consent(&url, "full", Decision::Deny).unwrap();
     assert_eq!(parameter(&callback, "state"), None);
 }
 
@@ -106,11 +65,7 @@ async fn what_is_wrong_with_the_url_is_shown_and_never_redirects() {
         ("client_id", Some("123"), 1_349_026),
         ("client_id", Some("abc"), 1),
         ("redirect_uri", None, 1),
-        (
-            "redirect_uri",
-            Some("https://app.example/api/auth/callback/threads/"),
-            1_349_168,
-        ),
+        ("redirect_uri", Some("https://app.example/api/auth/callback/threads/"), 1_349_168),
         ("response_type", None, 1),
         ("scope", Some("threads_delete"), 1),
     ] {
@@ -120,32 +75,15 @@ async fn what_is_wrong_with_the_url_is_shown_and_never_redirects() {
         let page = json(response).await;
         assert_eq!(page["error_code"], code, "{name} {value:?}");
         assert!(page["error_message"].is_string());
-        let scripted = world
-            .controls
-            .consent(&url, "full", Decision::Allow)
-            .unwrap_err();
+        let scripted = world.controls.consent(&url, "full", Decision::Allow).unwrap_err();
         assert_eq!(serde_json::from_str::<Value>(&scripted).unwrap(), page);
     }
     world.controls.knobs(|knobs| knobs.published = false);
-    let page = world
-        .controls
-        .consent(&world.authorization_url(&[]), "full", Decision::Allow);
+    let page = world.controls.consent(&world.authorization_url(&[]), "full", Decision::Allow);
     assert!(page.unwrap_err().contains("1349245"));
-    assert!(
-        world
-            .controls
-            .consent(&world.authorization_url(&[]), "accepted", Decision::Allow)
-            .is_ok()
-    );
+    assert!(world.controls.consent(&world.authorization_url(&[]), "accepted", Decision::Allow).is_ok());
     world.controls.knobs(|knobs| knobs.strict = false);
-    let lenient = world.authorization_url(&[
-        ("response_type", None),
-        ("scope", Some("threads_basic threads_delete")),
-    ]);
-    assert!(
-        world
-            .controls
-            .consent(&lenient, "accepted", Decision::Allow)
-            .is_ok()
-    );
+    let lenient =
+        world.authorization_url(&[("response_type", None), ("scope", Some("threads_basic threads_delete"))]);
+    assert!(world.controls.consent(&lenient, "accepted", Decision::Allow).is_ok());
 }
