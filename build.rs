@@ -29,6 +29,7 @@ const SECRET: [&str; 11] = [
     ".threads.identity.internal.v1.PageToken",
 ];
 
+#[expect(clippy::disallowed_methods, reason = "how cargo tells a build script where to write")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     println!("cargo:rerun-if-changed=migrations");

@@ -113,6 +113,7 @@ impl Simulator {
             let _ = stop.wait_for(|stopped| *stopped).await;
         };
         let server = axum::serve(Socket(listener), router).with_graceful_shutdown(stopped);
+        #[expect(clippy::disallowed_methods, reason = "an island; `stop` and `Drop` end the task")]
         let server = tokio::spawn(async move {
             if let Err(error) = server.await {
                 tracing::error!(%error, "the simulator's server ended");

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::completion::{end, release};
 use super::{Held, failure};
 use crate::error::{Error, Reason, Result};
-use crate::ids::{ThreadsUserId, mint_user_id};
+use crate::ids::{AccountId, ThreadsUserId, mint_user_id};
 use crate::profile::Profile;
 use crate::proto::internal;
 use crate::sealing::{Place, Purpose};
@@ -131,7 +131,7 @@ async fn conclude(
         return Err(end(service, held, Ending::new(Reason::AccountMismatch)).await);
     }
     let now = service.clock.now();
-    let link = link(service, app, held, account_id, long, profile, now);
+    let link = link(service, app, held, account_id, &long, profile, now);
     let id = request.id;
     match service.store.links.submit(link).await {
         Ok(Linked::Done(linked)) => {
@@ -158,8 +158,8 @@ fn link(
     service: &Service,
     app: &App,
     held: &Held,
-    account_id: crate::ids::AccountId,
-    long: LongLived,
+    account_id: AccountId,
+    long: &LongLived,
     profile: Profile,
     now: OffsetDateTime,
 ) -> Link {

@@ -33,7 +33,7 @@ use crate::proto::v1::{
     AccountProfile, CompleteAuthorizationRequest, CreateAuthorizationUrlRequest, ListProfilesRequest,
     UnlinkAccountRequest,
 };
-use crate::secret;
+use crate::secret::{self, hex};
 
 const COOKIE: &str = "demo_session";
 
@@ -257,8 +257,4 @@ async fn headers(mut response: Response) -> Response {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

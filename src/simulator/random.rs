@@ -10,6 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 pub(super) type Print = [u8; 16];
 
 /// Random URL-safe text of exactly this many characters, six bits each.
+#[expect(clippy::expect_used, reason = "without randomness nothing may go on")]
 pub(super) fn text(length: usize) -> String {
     let mut bytes = vec![0; (length * 3).div_ceil(4)];
     rand::fill(&mut bytes).expect("the system's random source does not fail once it has been seeded");
