@@ -7,5 +7,6 @@ mod conflicts;
 mod creating;
 mod harness;
 mod linking;
+mod provider_faults;
 mod racing;
 mod simulator;
