@@ -171,3 +171,58 @@ async fn parallel_first_sign_ins_of_one_person_make_one_user() {
         answers.into_iter().map(|answer| answer.account.unwrap().user_id).collect();
     assert_eq!(users.len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_wrong_user_at_the_same_moment_gets_nothing_and_never_both_win() {
+    let world = World::start().await;
+    let replica = world.replica().await;
+    let mut completed = 0;
+    for round in 0..100 {
+        let created = world.create("user-1").await;
+        let callback_url = world.consent(&created, "full");
+        let (right, wrong) = if round % 2 == 0 {
+            tokio::join!(world.complete(&callback_url, "user-1"), replica.complete(&callback_url, "user-2"))
+        } else {
+            let (wrong, right) =
+                tokio::join!(world.complete(&callback_url, "user-2"), world.complete(&callback_url, "user-1"));
+            (right, wrong)
+        };
+        failed(wrong, Code::PermissionDenied, "SESSION_MISMATCH");
+        match right {
+            Ok(_) => completed += 1,
+            refused => drop(failed(refused, Code::FailedPrecondition, "AUTHORIZATION_CLOSED")),
+        }
+        assert_eq!(world.controls.count(Endpoint::CodeExchange), completed, "round {round}");
+    }
+    assert_eq!(world.counted("select count(*) from audit where action = 'SESSION_MISMATCH'").await, 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_different_answers_for_one_state_the_first_alone_counts() {
+    let world = World::start().await;
+    let replica = world.replica().await;
+    let mut exchanged = 0;
+    for round in 0..50 {
+        let created = world.create("user-1").await;
+        let mut answers = vec![format!("?state={}&error=access_denied", created.state)];
+        for persona in ["full", "bare", "emoji"] {
+            answers.push(world.consent(&created, persona));
+        }
+        answers.rotate_left(round % 4);
+        let all = answers.iter().enumerate().map(|(i, answer)| {
+            let service = if i % 2 == 0 { &world } else { &replica };
+            service.complete(answer, "user-1")
+        });
+        let (mut linked, mut denied) = (0, 0);
+        for answer in join_all(all).await {
+            match answer {
+                Ok(_) => linked += 1,
+                Err(status) if status.message().contains("did not consent") => denied += 1,
+                refused => drop(failed(refused, Code::FailedPrecondition, "AUTHORIZATION_CLOSED")),
+            }
+        }
+        assert_eq!(linked + denied, 1, "round {round}");
+        exchanged += linked;
+        assert_eq!(world.controls.count(Endpoint::CodeExchange), exchanged, "round {round}");
+    }
+}
