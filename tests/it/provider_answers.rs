@@ -109,20 +109,22 @@ async fn a_rate_limit_tells_how_long_threads_asks_to_wait() {
         world.advance(Duration::from_secs(60));
     }
     // At the code exchange it is over: the code is refused and will be too old.
-    world.controls.knobs(|knobs| {
-        knobs.headers = vec![("Retry-After".to_owned(), "90".to_owned())];
-        knobs.exchange_errors = Envelope::Graph;
-    });
     world.controls.throttle_app("990602627938098", 3600);
-    let created = world.create("user-1").await;
-    let callback_url = world.consent(&created, "full");
-    let details =
-        failed(world.complete(&callback_url, "user-1").await, Code::ResourceExhausted, "PROVIDER_RATE_LIMITED");
-    assert_eq!(metadata(&details)["authorization_id"], created.authorization_id);
-    assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_secs(90)));
-    let asked = world.controls.ledger().len();
-    failed(world.complete(&callback_url, "user-1").await, Code::ResourceExhausted, "PROVIDER_RATE_LIMITED");
-    assert_eq!(world.controls.ledger().len(), asked);
+    for envelope in [Envelope::Graph, Envelope::Flat] {
+        world.controls.knobs(|knobs| {
+            knobs.headers = vec![("Retry-After".to_owned(), "90".to_owned())];
+            knobs.exchange_errors = envelope;
+        });
+        let created = world.create("user-1").await;
+        let callback_url = world.consent(&created, "full");
+        let limited = |answer| failed(answer, Code::ResourceExhausted, "PROVIDER_RATE_LIMITED");
+        let details = limited(world.complete(&callback_url, "user-1").await);
+        assert_eq!(metadata(&details)["authorization_id"], created.authorization_id);
+        assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_secs(90)));
+        let asked = world.controls.ledger().len();
+        limited(world.complete(&callback_url, "user-1").await);
+        assert_eq!(world.controls.ledger().len(), asked);
+    }
 }
 
 #[tokio::test]
