@@ -1,4 +1,4 @@
-//! CompleteAuthorization: what the browser may bring, whose flow it is, and
+//! `CompleteAuthorization`: what the browser may bring, whose flow it is, and
 //! what is said when it is over.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! CompleteAuthorization: every field absent, empty, repeated and wrong.
+//! `CompleteAuthorization`: every field absent, empty, repeated and wrong.
 
 use threads_identity::proto::v1::CompleteAuthorizationRequest;
 use threads_identity::proto::v1::complete_authorization_request::{Answer, Parameters, parameters};
@@ -17,6 +17,7 @@ fn taken_apart(state: &str, result: Option<parameters::Result>) -> CompleteAutho
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one table of what is refused")]
 async fn what_is_wrong_with_a_request_is_told_and_the_link_can_still_be_completed() {
     let world = World::start().await;
     let created = world.create("user-1").await;

@@ -1,4 +1,4 @@
-//! CreateAuthorizationUrl: what it takes, what the URL says, what it leaves behind.
+//! `CreateAuthorizationUrl`: what it takes, what the URL says, what it leaves behind.
 
 use std::collections::BTreeMap;
 
