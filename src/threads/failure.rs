@@ -307,9 +307,13 @@ impl Envelope {
         words.iter().any(|word| self.message.contains(word))
     }
 
-    /// At the code exchange, codes do not tell a bad code from a bad set-up.
+    /// At the code exchange, codes do not tell a bad code from a bad set-up; in
+    /// the flat envelope they do not tell a limit either.
     fn whose_fault(&self) -> Class {
-        if self.mentions(&["redirect", "secret", "application", "client_id", "app id", "app_id"]) {
+        // Before the set-up: Graph calls one of them the application's limit.
+        if self.flat && self.mentions(&["request limit", "rate limit", "too many"]) {
+            Class::RateLimited(Limited::App)
+        } else if self.mentions(&["redirect", "secret", "application", "client_id", "app id", "app_id"]) {
             Class::Configuration
         } else {
             Class::CodeRejected

@@ -17,8 +17,8 @@ use threads_identity::proto::v1::complete_authorization_request::Answer;
 use threads_identity::proto::v1::create_authorization_url_request::{Flow, Link};
 use threads_identity::proto::v1::profile_service_client::ProfileServiceClient;
 use threads_identity::proto::v1::{
-    CompleteAuthorizationRequest, CompleteAuthorizationResponse, CreateAuthorizationUrlRequest,
-    CreateAuthorizationUrlResponse,
+    Account, Authorization, CompleteAuthorizationRequest, CompleteAuthorizationResponse, CreateAuthorizationUrlRequest,
+    CreateAuthorizationUrlResponse, FetchAccessTokenRequest, GetAuthorizationRequest, UnlinkAccountRequest,
 };
 use threads_identity::readiness::Readiness;
 use threads_identity::sealing::Keyring;
@@ -94,6 +94,8 @@ pub struct World {
     database: Option<Database>,
     stop: CancellationToken,
     running: Option<tokio::task::JoinHandle<Result<(), serve::ServeError>>>,
+    /// What a service that can be killed runs on.
+    runtime: Option<tokio::runtime::Runtime>,
     violations_expected: bool,
 }
 
@@ -132,6 +134,22 @@ impl World {
         let wishes = Wishes::default();
         let (keyring, clock) = (Arc::clone(&self.keyring), Arc::clone(&self.clock));
         Self::serve(&wishes, &url, &base, self.controls.clone(), keyring, clock).await
+    }
+
+    /// A replica on threads of its own, which dropping it ends at whatever
+    /// point its work has reached: a process that is killed.
+    pub async fn mortal(&self, wishes: Wishes) -> Self {
+        let (url, base) = (self.database_url().to_owned(), self.simulator_url());
+        let (keyring, clock) = (Arc::clone(&self.keyring), Arc::clone(&self.clock));
+        let controls = self.controls.clone();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let serving =
+            runtime.spawn(async move { Self::serve(&wishes, &url, &base, controls, keyring, clock).await });
+        let mut replica = serving.await.unwrap();
+        replica.runtime = Some(runtime);
+        // The client lives on.
+        replica.channel = replica.connect().await;
+        replica
     }
 
     async fn serve(
@@ -204,6 +222,7 @@ impl World {
             database: None,
             stop,
             running: Some(running),
+            runtime: None,
             violations_expected: false,
         }
     }
@@ -334,6 +353,65 @@ impl World {
         self.complete(&callback_url, user_id).await
     }
 
+    /// Creates a URL, as any caller.
+    pub async fn create_as(
+        &self,
+        caller: &str,
+        request: CreateAuthorizationUrlRequest,
+    ) -> Result<CreateAuthorizationUrlResponse, Status> {
+        let created = self.authorizations(caller).create_authorization_url(request).await;
+        created.map(tonic::Response::into_inner)
+    }
+
+    /// Completes whatever it is, as any caller.
+    pub async fn complete_as(
+        &self,
+        caller: &str,
+        request: CompleteAuthorizationRequest,
+    ) -> Result<CompleteAuthorizationResponse, Status> {
+        let completed = self.authorizations(caller).complete_authorization(request).await;
+        completed.map(tonic::Response::into_inner)
+    }
+
+    /// An authorization, as caller `web`.
+    pub async fn authorization(&self, authorization_id: &str) -> Result<Authorization, Status> {
+        let request = GetAuthorizationRequest { authorization_id: authorization_id.to_owned() };
+        let found = self.authorizations("web").get_authorization(request).await;
+        found.map(|found| found.into_inner().authorization.unwrap())
+    }
+
+    /// What a query that counts finds.
+    pub async fn counted(&self, query: &'static str) -> i64 {
+        sqlx::query_scalar(query).fetch_one(&mut self.sql().await).await.unwrap()
+    }
+
+    /// Waits until a query that asks whether something is so says that it is.
+    pub async fn until(&self, query: &'static str) {
+        let mut sql = self.sql().await;
+        while !sqlx::query_scalar::<_, bool>(query).fetch_one(&mut sql).await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// The token of an account as a caller fetches it.
+    pub async fn token(&self, account: &Account) -> String {
+        let request = FetchAccessTokenRequest {
+            account_id: account.account_id.clone(),
+            user_id: account.user_id.clone(),
+            ..FetchAccessTokenRequest::default()
+        };
+        self.tokens("web").fetch_access_token(request).await.unwrap().into_inner().access_token
+    }
+
+    /// Unlinks an account for its user.
+    pub async fn unlink(&self, account: &Account) {
+        let request = UnlinkAccountRequest {
+            account_id: account.account_id.clone(),
+            user_id: account.user_id.clone(),
+        };
+        self.accounts("web").unlink_account(request).await.unwrap();
+    }
+
     /// A metric of the service, by its full name with labels; 0 if it is absent.
     pub async fn metric(&self, name: &str) -> f64 {
         let text = reqwest::get(format!("http://{}/metrics", self.ops)).await.unwrap().text().await.unwrap();
@@ -361,6 +439,9 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
         self.stop.cancel();
         if let Some(running) = self.running.take() {
             running.abort();
@@ -385,6 +466,12 @@ pub fn with_key(
 /// A link for a user, and nothing special.
 pub fn link(user_id: &str) -> Link {
     Link { user_id: user_id.to_owned(), ..Link::default() }
+}
+
+/// The value of a parameter of a URL.
+pub fn parameter(url: &str, name: &str) -> String {
+    let url = url::Url::parse(url).unwrap();
+    url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned()).unwrap()
 }
 
 /// A completion of a link.

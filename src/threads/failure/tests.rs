@@ -111,6 +111,8 @@ fn the_flat_envelope_blames_the_code_unless_it_speaks_of_the_set_up() {
         "Error validating verification code. Please make sure your redirect_uri is identical",
     );
     assert_eq!(class(Endpoint::CodeExchange, 400, &redirect), Class::Configuration);
+    let limit = flat("(#4) Application request limit reached");
+    assert_eq!(class(Endpoint::CodeExchange, 400, &limit), Class::RateLimited(Limited::App));
     assert_eq!(class(Endpoint::CodeExchange, 500, &flat("x")), Class::Retry);
     let rfc = r#"{"error":"invalid_grant","error_description":"expired"}"#;
     assert_eq!(class(Endpoint::CodeExchange, 400, rfc), Class::CodeRejected);
