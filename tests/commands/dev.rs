@@ -310,6 +310,8 @@ async fn the_guide_for_people_names_every_place() {
     for word in ["Click here", "gRPC service", "/_simulator/", "/readyz", "postgres://", "grpcurl", "pip install"] {
         assert!(guide.contains(word), "{word}: {guide}");
     }
+    // Who is preselected in the browser is linked to the browser's user.
+    assert!(!guide.contains("\"full\""), "{guide}");
     for left in ["GRPC_ADDRESS", "SIMULATOR_URL", "CALLER_KEY"] {
         assert!(!guide.contains(left), "{left}: {guide}");
     }
