@@ -117,7 +117,7 @@ impl Metrics {
         );
     }
 
-    /// The metrics as OpenMetrics text.
+    /// The metrics as `OpenMetrics` text.
     ///
     /// # Errors
     /// Only if a metric's own encoder fails.

@@ -7,13 +7,13 @@ use std::fmt;
 
 /// The public API, package `threads.identity.v1`.
 pub mod v1 {
-    #![allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated")]
+    #![allow(missing_docs, clippy::all, clippy::pedantic, clippy::allow_attributes, reason = "generated")]
     tonic::include_proto!("threads.identity.v1");
 }
 
 /// What this service seals; private to it.
 pub mod internal {
-    #![allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated")]
+    #![allow(missing_docs, clippy::all, clippy::pedantic, clippy::allow_attributes, reason = "generated")]
     tonic::include_proto!("threads.identity.internal.v1");
 }
 

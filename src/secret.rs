@@ -2,7 +2,7 @@
 //! the name, wiped when dropped. The one way in is spelled `expose`, so that
 //! every place which reads a secret can be found by searching for it.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use aws_lc_rs::digest;
 use secrecy::{ExposeSecret, SecretString};
@@ -64,6 +64,16 @@ pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(context.finish().as_ref());
     hash
+}
+
+/// Bytes as lower-case hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a `String` cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Random bytes from the system, for ids, salts and keys.

@@ -154,10 +154,11 @@ pub async fn run(
         service.tasks.wait().await;
         served
     };
-    match timeout(config.server.drain_timeout, drained).await {
-        Ok(served) => served?,
+    if let Ok(served) = timeout(config.server.drain_timeout, drained).await {
+        served?;
+    } else {
         // An open health watch never ends by itself.
-        Err(_) => tracing::warn!("what was still in flight after the drain time is cut off"),
+        tracing::warn!("what was still in flight after the drain time is cut off");
     }
     let _ = timeout(Duration::from_secs(1), service.store.pool.close()).await;
     Ok(())

@@ -94,6 +94,7 @@ impl Simulator {
     ///
     /// # Errors
     /// When it cannot listen there.
+    #[expect(clippy::disallowed_methods, reason = "its server ends with it")]
     pub async fn start(options: Options) -> io::Result<Simulator> {
         let listener = TcpListener::bind(options.listen).await?;
         let address = listener.local_addr()?;

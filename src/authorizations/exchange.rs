@@ -24,7 +24,7 @@ use crate::threads::{Class, Failure, LongLived, ShortLived};
 
 /// What a short-lived token lives, by Meta's page on long-lived tokens. The
 /// answer does not say it.
-const SHORT_LIFETIME: Duration = Duration::from_secs(3600);
+const SHORT_LIFETIME: Duration = Duration::from_hours(1);
 
 /// Spends the code, and goes on. `None`: the claim was lost on the way.
 pub(super) async fn from_code(
@@ -131,7 +131,7 @@ async fn conclude(
         return Err(end(service, held, Ending::new(Reason::AccountMismatch)).await);
     }
     let now = service.clock.now();
-    let link = link(service, app, held, account_id, long, profile, now);
+    let link = link(service, app, held, account_id, &long, profile, now);
     let id = request.id;
     match service.store.links.submit(link).await {
         Ok(Linked::Done { account, outcome }) => {
@@ -159,7 +159,7 @@ fn link(
     app: &App,
     held: &Held,
     account_id: crate::ids::AccountId,
-    long: LongLived,
+    long: &LongLived,
     profile: Profile,
     now: OffsetDateTime,
 ) -> Link {

@@ -57,14 +57,11 @@ fn read_roles(section: &mut Section<'_>) -> BTreeSet<Role> {
     }
     let mut roles = BTreeSet::new();
     for name in names {
-        match Role::ALL.into_iter().find(|role| role.name() == name) {
-            Some(role) => {
-                roles.insert(role);
-            }
-            None => {
-                let known = Role::ALL.map(Role::name).join(", ");
-                section.problem("roles", &format!("`{name}` is not one of {known}"));
-            }
+        if let Some(role) = Role::ALL.into_iter().find(|role| role.name() == name) {
+            roles.insert(role);
+        } else {
+            let known = Role::ALL.map(Role::name).join(", ");
+            section.problem("roles", &format!("`{name}` is not one of {known}"));
         }
     }
     roles

@@ -90,12 +90,12 @@ impl Session {
         let known = pairs.find(|(name, value)| *name == COOKIE && value.len() == 32);
         match known {
             Some((_, value)) => Self { cookie: value.to_owned(), is_new: false },
-            None => Self { cookie: hex(&secret::random::<16>()), is_new: true },
+            None => Self { cookie: secret::hex(&secret::random::<16>()), is_new: true },
         }
     }
 
     fn user_id(&self) -> String {
-        format!("demo-{}", hex(&secret::sha256(&[b"user", self.cookie.as_bytes()])[..4]))
+        format!("demo-{}", secret::hex(&secret::sha256(&[b"user", self.cookie.as_bytes()])[..4]))
     }
 
     /// What only this browser session knows.
@@ -252,8 +252,4 @@ async fn headers(mut response: Response) -> Response {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -104,7 +104,7 @@ pub fn new_caller_key() -> (String, String) {
     let secret = URL_SAFE_NO_PAD.encode(secret::random::<32>());
     let checksum = crc32fast::hash(secret.as_bytes()).to_be_bytes();
     let key = format!("{CALLER_KEY_PREFIX}{secret}{}", URL_SAFE_NO_PAD.encode(checksum));
-    let hash = key_hash(&key).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = secret::hex(&key_hash(&key));
     (key, hash)
 }
 

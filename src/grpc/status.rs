@@ -53,6 +53,7 @@ pub fn code(reason: Reason) -> Code {
 }
 
 /// Makes the status of an error, and logs it once if an operator must look.
+#[expect(clippy::needless_pass_by_value, reason = "what `map_err` hands over")]
 pub(super) fn from_error(error: Error) -> Status {
     let reason = if error.reason() == Reason::Unspecified { Reason::Internal } else { error.reason() };
     let code = code(reason);

@@ -102,7 +102,7 @@ impl Keyring {
     /// Adds a key that can be read with but is not active yet, and answers its
     /// id.
     pub fn add_key(&mut self, create_time: &str) -> String {
-        hex(&self.insert_new(create_time))
+        hex(self.insert_new(create_time))
     }
 
     fn insert_new(&mut self, create_time: &str) -> KeyId {
@@ -153,14 +153,14 @@ impl Keyring {
             .keys
             .iter()
             .map(|(id, (key, create_time))| FileKey {
-                id: hex(id),
+                id: hex(*id),
                 key: URL_SAFE_NO_PAD.encode(key.as_slice()),
                 create_time: create_time.clone(),
             })
             .collect();
         keys.sort_by(|a, b| (&a.create_time, &a.id).cmp(&(&b.create_time, &b.id)));
         let file =
-            File { id_key: URL_SAFE_NO_PAD.encode(self.id_key_bytes.as_slice()), active: hex(&self.active), keys };
+            File { id_key: URL_SAFE_NO_PAD.encode(self.id_key_bytes.as_slice()), active: hex(self.active), keys };
         // Strings and lists of strings always serialise.
         Zeroizing::new(HEADER.to_owned() + &toml::to_string(&file).unwrap_or_default())
     }
@@ -178,7 +178,7 @@ impl Keyring {
             .keys
             .iter()
             .map(|(id, (_, create_time))| KeyDescription {
-                id: hex(id),
+                id: hex(*id),
                 active: *id == self.active,
                 create_time: create_time.clone(),
             })
@@ -224,8 +224,8 @@ fn read_id(text: &str) -> Option<KeyId> {
     digits.then(|| u32::from_str_radix(text, 16).ok().map(u32::to_be_bytes)).flatten()
 }
 
-fn hex(id: &KeyId) -> String {
-    format!("{:08x}", u32::from_be_bytes(*id))
+fn hex(id: KeyId) -> String {
+    format!("{:08x}", u32::from_be_bytes(id))
 }
 
 #[cfg(test)]

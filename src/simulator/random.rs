@@ -10,6 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 pub(super) type Print = [u8; 16];
 
 /// Random URL-safe text of exactly this many characters, six bits each.
+#[expect(clippy::expect_used, reason = "there is nothing to do without it")]
 pub(super) fn text(length: usize) -> String {
     let mut bytes = vec![0; (length * 3).div_ceil(4)];
     rand::fill(&mut bytes)

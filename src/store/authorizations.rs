@@ -82,7 +82,7 @@ pub struct Ending {
     /// The published reason.
     pub reason: Reason,
     /// What Threads said of the token, where the reason is
-    /// REAUTHORIZATION_REQUIRED.
+    /// `REAUTHORIZATION_REQUIRED`.
     pub state_reason: Option<StateReason>,
 }
 
@@ -239,6 +239,7 @@ impl Batch for Claims {
     type Answer = Claimed;
     const NAME: &'static str = "claims";
 
+    #[expect(clippy::too_many_lines, reason = "one statement")]
     async fn run(connection: &mut PgConnection, claims: &[Claim]) -> sqlx::Result<Vec<Claimed>> {
         let ids: Vec<Uuid> = claims.iter().map(|claim| claim.id.0).collect();
         let apps: Vec<&str> = claims.iter().map(|claim| claim.app_id.as_str()).collect();
@@ -379,7 +380,7 @@ pub struct Resumed {
     pub short_lived: Option<(Vec<u8>, OffsetDateTime)>,
 }
 
-/// Takes over an authorization that is IN_PROGRESS and nobody's any more.
+/// Takes over an authorization that is `IN_PROGRESS` and nobody's any more.
 /// `None`: somebody was faster, or it has ended.
 ///
 /// # Errors

@@ -54,6 +54,7 @@ impl Batch for FetchTokens {
     type Answer = Option<TokenFetched>;
     const NAME: &'static str = "token_fetches";
 
+    #[expect(clippy::too_many_lines, reason = "one statement")]
     async fn run(connection: &mut PgConnection, fetches: &[TokenFetch]) -> sqlx::Result<Vec<Self::Answer>> {
         let accounts: Vec<Uuid> = fetches.iter().map(|fetch| fetch.account_id.0).collect();
         let apps: Vec<&str> = fetches.iter().map(|fetch| fetch.app_id.as_str()).collect();
