@@ -27,8 +27,7 @@ fn a_new_caller_has_a_key_and_lines_that_hold_its_hash_alone() {
     let roles: Vec<&str> = caller.roles.iter().map(|role| role.name()).collect();
     assert_eq!(roles, ["link", "read", "token"]);
     assert!(lines.contains(&sha256(key)), "{lines}");
-    let hash: String = caller.key_sha256[0].iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(hash, sha256(key));
+    assert_eq!(threads_identity::secret::hex(&caller.key_sha256[0]), sha256(key));
     assert_ne!(key, parts(&run(&["callers", "add", "web"]).good()).0);
 }
 

@@ -1,9 +1,10 @@
 //! `migrate`.
 
+use sqlx::Connection as _;
+
 use crate::run::{Running, command, database, empty_database, end, run};
 
 async fn count(url: &str, query: &'static str) -> i64 {
-    use sqlx::Connection as _;
     let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
     sqlx::query_scalar(query).fetch_one(&mut connection).await.unwrap()
 }
@@ -47,7 +48,6 @@ async fn what_keeps_it_from_migrating_is_said() {
 
     // A later version has migrated it: nothing is undone, and it is said.
     let database = database().await;
-    use sqlx::Connection as _;
     let mut connection = sqlx::PgConnection::connect(database.url()).await.unwrap();
     sqlx::query("update _sqlx_migrations set checksum = '\\x00' where version = 1")
         .execute(&mut connection)

@@ -12,7 +12,7 @@ use threads_identity::store;
 use tokio::sync::OnceCell;
 
 /// How long anything may take before a test gives up.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A directory that is gone after the test.
 pub struct Directory(pub PathBuf);
@@ -231,5 +231,5 @@ pub async fn database() -> Database {
 /// The SHA-256 of a text, in hexadecimal.
 pub fn sha256(text: &str) -> String {
     use aws_lc_rs::digest::{SHA256, digest};
-    digest(&SHA256, text.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    threads_identity::secret::hex(digest(&SHA256, text.as_bytes()).as_ref())
 }

@@ -1,6 +1,8 @@
 //! What `proto/` marks as required is required: every request is sent by its
 //! descriptor with each such field emptied.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::BTreeSet;
 
 use prost::Message as _;
