@@ -38,7 +38,7 @@ impl AccountName {
 /// An account of the caller's app and, if a user is named, of that user.
 ///
 /// # Errors
-/// ACCOUNT_NOT_FOUND, or the store's.
+/// `ACCOUNT_NOT_FOUND`, or the store's.
 pub async fn get(service: &Service, app: &App, name: &AccountName, user_id: Option<&str>) -> Result<Account> {
     let found = service.store.accounts.submit(Box::new([name.id(service, app)])).await?.pop().flatten();
     found.filter(|account| is_visible(account, app, user_id)).ok_or_else(|| name.not_found())
@@ -81,7 +81,7 @@ pub async fn list(
 /// Unlinks an account of a user. Doing it again changes nothing.
 ///
 /// # Errors
-/// ACCOUNT_NOT_FOUND, or the store's.
+/// `ACCOUNT_NOT_FOUND`, or the store's.
 pub async fn unlink(service: &Service, app: &App, id: AccountId, user_id: &str) -> Result<Account> {
     let now = service.clock.now();
     let pool = service.store.pool.clone();

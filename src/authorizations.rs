@@ -28,7 +28,7 @@ pub use completion::complete;
 use state::Request;
 
 /// How long an authorization URL is good.
-pub const STATE_LIFETIME: Duration = Duration::from_secs(15 * 60);
+pub const STATE_LIFETIME: Duration = Duration::from_mins(15);
 /// The longest `state`, in characters.
 pub const STATE_MAX: usize = 1024;
 
@@ -78,7 +78,7 @@ pub struct Created {
 /// Creates an authorization URL.
 ///
 /// # Errors
-/// FIELD_INVALID.
+/// `FIELD_INVALID`.
 pub fn create(service: &Service, app: &App, creation: Creation) -> Result<Created> {
     let now = service.clock.now();
     let redirect_uri = creation.redirect_uri.unwrap_or_else(|| app.config.redirect_uris[0].clone());
@@ -181,7 +181,7 @@ impl Outcome {
 /// An authorization that somebody has tried to complete.
 ///
 /// # Errors
-/// AUTHORIZATION_NOT_FOUND, or the store's.
+/// `AUTHORIZATION_NOT_FOUND`, or the store's.
 pub async fn get(service: &Service, app: &App, id: AuthorizationId) -> Result<Authorization> {
     let found = service.store.authorizations.submit(id).await?;
     found

@@ -17,7 +17,10 @@ mod serve;
 mod simulate;
 
 #[cfg(feature = "simulator")]
-pub(crate) use {keys::write as write_keyring, serve::asked_to_stop};
+pub(crate) use {
+    keys::{write as write_keyring, write_private},
+    serve::asked_to_stop,
+};
 
 /// The environment, as it stood at the start.
 pub type Variables = Vec<(String, String)>;

@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{CommandResult, DevArgs, Variables, asked_to_stop, print, write_keyring};
+use crate::cli::{CommandResult, DevArgs, Variables, asked_to_stop, print, write_keyring, write_private};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Config;
 use crate::grpc::new_caller_key;
@@ -206,7 +206,7 @@ fn caller_key(data_dir: &Path) -> Result<(String, String), Failure> {
         return Ok((key.to_owned(), hash.to_owned()));
     }
     let (key, hash) = new_caller_key();
-    std::fs::write(&file, format!("{key} {hash}\n"))?;
+    write_private(&file, format!("{key} {hash}\n").as_bytes())?;
     Ok((key, hash))
 }
 

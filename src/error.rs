@@ -202,10 +202,11 @@ fn sentence(reason: Reason) -> &'static str {
 /// The wait that goes with a reason unless somebody knows better.
 fn retry_after(reason: Reason) -> Option<Duration> {
     match reason {
-        Reason::AuthorizationInProgress => Some(Duration::from_secs(1)),
         Reason::ProviderUnavailable => Some(Duration::from_secs(5)),
-        Reason::ProviderRateLimited => Some(Duration::from_secs(60)),
-        Reason::StorageUnavailable | Reason::KeyUnavailable => Some(Duration::from_secs(1)),
+        Reason::ProviderRateLimited => Some(Duration::from_mins(1)),
+        Reason::AuthorizationInProgress | Reason::StorageUnavailable | Reason::KeyUnavailable => {
+            Some(Duration::from_secs(1))
+        }
         Reason::ShuttingDown | Reason::Overloaded => Some(Duration::from_millis(250)),
         _ => None,
     }

@@ -105,7 +105,7 @@ pub fn server(
         .tcp_nodelay(true)
         .max_concurrent_streams(STREAMS_MAX)
         .http2_max_header_list_size(HEADERS_MAX)
-        .http2_keepalive_interval(Some(Duration::from_secs(60)))
+        .http2_keepalive_interval(Some(Duration::from_mins(1)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .layer(Outer::new(Arc::clone(service), callers))
         .add_service(health)

@@ -130,7 +130,7 @@ impl Metrics {
         );
     }
 
-    /// The metrics as OpenMetrics text.
+    /// The metrics as `OpenMetrics` text.
     ///
     /// # Errors
     /// Only if a metric's own encoder fails.

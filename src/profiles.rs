@@ -20,7 +20,7 @@ const READ_MAX: Duration = Duration::from_secs(12);
 /// An account that has a profile, no older than `max_age` if that is given.
 ///
 /// # Errors
-/// ACCOUNT_NOT_FOUND, PROFILE_NOT_FOUND, the store's; when it must be read again
+/// `ACCOUNT_NOT_FOUND`, `PROFILE_NOT_FOUND`, the store's; when it must be read again
 /// also what Threads, the token or its sealing say.
 pub async fn get(
     service: &Arc<Service>,

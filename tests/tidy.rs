@@ -40,10 +40,7 @@ fn files(folder: &str, endings: &[&str]) -> Vec<(String, String)> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).into_iter().flatten() {
             let path = entry.unwrap().path();
-            match path.is_dir() {
-                true => walk(&path, found),
-                false => found.push(path),
-            }
+            if path.is_dir() { walk(&path, found) } else { found.push(path) }
         }
     }
     let mut found = Vec::new();
@@ -104,28 +101,28 @@ fn ring(module: &str) -> Option<usize> {
     RINGS.iter().position(|(_, modules)| modules.contains(&module))
 }
 
-/// Why `user` must not use `used`.
-fn forbidden(user: &str, used: &str) -> Option<&'static str> {
+/// Why `user` must not use `target`.
+fn forbidden(user: &str, target: &str) -> Option<&'static str> {
     const MEANS: usize = 1;
     const FLOWS: usize = 3;
     const ASSEMBLY: usize = 5;
-    if user == used {
+    if user == target {
         return None;
     }
     if ISLANDS.contains(&user) {
         return Some("an island uses nothing of the crate");
     }
     let from = ring(user).unwrap_or_else(|| panic!("src/{user}: is in no ring"));
-    if ISLANDS.contains(&used) {
+    if ISLANDS.contains(&target) {
         return (from != ASSEMBLY).then_some("only the assembly knows the islands");
     }
-    let to = ring(used).unwrap_or_else(|| panic!("src/{user}: names `{used}`, which is in no ring"));
+    let to = ring(target).unwrap_or_else(|| panic!("src/{user}: names `{target}`, which is in no ring"));
     let place = |name: &str| RINGS[from].1.iter().position(|module| *module == name);
     if to > from {
         Some("arrows point inward")
     } else if (from, to) == (MEANS, MEANS) {
         Some("a means never uses another")
-    } else if (from, to) == (FLOWS, FLOWS) && place(used) > place(user) {
+    } else if (from, to) == (FLOWS, FLOWS) && place(target) > place(user) {
         Some("a flow uses only those listed above it")
     } else {
         None
@@ -139,9 +136,9 @@ fn arrows_point_inward() {
         let user = module(file);
         // `src/main.rs` names the crate from outside.
         let text = without_tests(text).replace("threads_identity::", "crate::");
-        for used in used(&text) {
-            if let Some(why) = forbidden(user, &used) {
-                wrong.push(format!("{file} uses {used}: {why}"));
+        for target in used(&text) {
+            if let Some(why) = forbidden(user, &target) {
+                wrong.push(format!("{file} uses {target}: {why}"));
             }
         }
     }
@@ -153,7 +150,7 @@ fn arrows_are_read_as_they_are_written() {
     let text = "use crate::{ids, store::{accounts, links::Link}, secret as s};\n// crate::grpc\nlet x = crate::clock::now();";
     let names: Vec<String> = used(text).into_iter().collect();
     assert_eq!(names, ["clock", "ids", "secret", "store"]);
-    for (user, used, allowed) in [
+    for (user, target, allowed) in [
         ("store", "ids", true),
         ("store", "threads", false),
         ("store", "accounts", false),
@@ -165,7 +162,7 @@ fn arrows_are_read_as_they_are_written() {
         ("grpc", "simulator", false),
         ("simulator", "ids", false),
     ] {
-        assert_eq!(forbidden(user, used).is_none(), allowed, "{user} -> {used}");
+        assert_eq!(forbidden(user, target).is_none(), allowed, "{user} -> {target}");
     }
 }
 

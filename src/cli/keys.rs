@@ -60,9 +60,14 @@ fn read(file: &Path) -> Result<Keyring, Box<dyn std::error::Error + Send + Sync>
     Ok(Keyring::parse(&text).map_err(|error| format!("{shown}: {error}"))?)
 }
 
-/// Writes a keyring beside the old one and puts it in its place, so that no
-/// interruption loses a key.
+/// Writes a keyring.
 pub(crate) fn write(file: &Path, keyring: &Keyring) -> io::Result<()> {
+    write_private(file, keyring.to_toml().as_bytes())
+}
+
+/// Writes a file that its owner alone may read, beside the old one, and puts it
+/// in its place, so that no interruption loses what was there.
+pub(crate) fn write_private(file: &Path, content: &[u8]) -> io::Result<()> {
     let fresh = file.with_extension("new");
     // What an interruption left may be open to others, or a link to elsewhere.
     match fs::remove_file(&fresh) {
@@ -77,7 +82,7 @@ pub(crate) fn write(file: &Path, keyring: &Keyring) -> io::Result<()> {
         options.mode(0o600);
     }
     let mut out = options.open(&fresh)?;
-    out.write_all(keyring.to_toml().as_bytes())?;
+    out.write_all(content)?;
     out.sync_all()?;
     fs::rename(&fresh, file)
 }

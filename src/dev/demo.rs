@@ -33,7 +33,7 @@ use crate::proto::v1::{
     AccountProfile, CompleteAuthorizationRequest, CreateAuthorizationUrlRequest, ListProfilesRequest,
     UnlinkAccountRequest,
 };
-use crate::secret::{self, hex};
+use crate::secret;
 
 const COOKIE: &str = "demo_session";
 
@@ -92,12 +92,12 @@ impl Session {
         let known = pairs.find(|(name, value)| *name == COOKIE && value.len() == 32);
         match known {
             Some((_, value)) => Self { cookie: value.to_owned(), is_new: false },
-            None => Self { cookie: hex(&secret::random::<16>()), is_new: true },
+            None => Self { cookie: secret::hex(&secret::random::<16>()), is_new: true },
         }
     }
 
     fn user_id(&self) -> String {
-        format!("demo-{}", hex(&secret::sha256(&[b"user", self.cookie.as_bytes()])[..4]))
+        format!("demo-{}", secret::hex(&secret::sha256(&[b"user", self.cookie.as_bytes()])[..4]))
     }
 
     /// What only this browser session knows.

@@ -2,7 +2,8 @@
 
 use super::Places;
 
-/// The guide for a person.
+/// The guide for a person. Each of its three ways takes another of the
+/// simulator's people: whom one user has linked, no other user can.
 pub(super) fn text(places: &Places) -> String {
     let Places { grpc, ops, simulator, demo, caller_key, database_url, data_dir } = places;
     let data_dir = data_dir.display();
@@ -27,7 +28,7 @@ pub(super) fn text(places: &Places) -> String {
     call AuthorizationService/CreateAuthorizationUrl '{{"link": {{"user_id": "user-1"}}}}'
     # Open the authorizationUrl in a browser, or let the simulator's person click:
     curl -s {simulator}/_simulator/consent -H 'content-type: application/json' \
-      -d '{{"authorization_url": "PASTE authorizationUrl", "persona": "full", "decision": "allow"}}'
+      -d '{{"authorization_url": "PASTE authorizationUrl", "persona": "home", "decision": "allow"}}'
     call AuthorizationService/CompleteAuthorization '{{"callback_url": "PASTE callback_url", "user_id": "user-1"}}'
     call ProfileService/ListProfiles '{{"user_id": "user-1"}}'
 

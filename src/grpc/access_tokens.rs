@@ -13,8 +13,8 @@ use crate::proto::v1::{FetchAccessTokenRequest, FetchAccessTokenResponse};
 use crate::tokens::{self, Wish};
 
 /// How long a token must be good when nobody says, and at most.
-const LIFETIME_DEFAULT: Duration = Duration::from_secs(3600);
-const LIFETIME_MAX: Duration = Duration::from_secs(24 * 3600);
+const LIFETIME_DEFAULT: Duration = Duration::from_hours(1);
+const LIFETIME_MAX: Duration = Duration::from_hours(24);
 
 #[tonic::async_trait]
 impl AccessTokenService for Api {

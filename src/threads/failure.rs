@@ -217,7 +217,8 @@ fn of_code(endpoint: Endpoint, status: u16, code: i64, envelope: &Envelope) -> O
         (190 | 102, Some(459 | 464)) => Class::Dead(UserActionRequired),
         (190 | 102, Some(463)) => Class::Dead(TokenExpired),
         // 460 password changed, 467 invalid, 492 invalid session, 493, none
-        (190 | 102, _) => Class::Dead(SessionInvalidated),
+        // 2500 an active token is required, although one was sent
+        (190 | 102 | 2500, _) => Class::Dead(SessionInvalidated),
         // no effective threads_basic; capability; permission family
         (100, Some(10)) | (3 | 10 | 200..=299, _) => Class::Permission,
         // missing or unreadable object; requested resource does not exist
@@ -229,8 +230,6 @@ fn of_code(endpoint: Endpoint, status: u16, code: i64, envelope: &Envelope) -> O
         (100, _) if endpoint == Endpoint::CodeExchange => envelope.whose_fault(),
         // invalid parameter; app id; redirect URI
         (100 | 101 | 191, _) => Class::Configuration,
-        // an active token is required, although one was sent
-        (2500, _) => Class::Dead(SessionInvalidated),
         _ => return None,
     })
 }
@@ -253,7 +252,7 @@ fn of_status(status: u16, body: &[u8]) -> Class {
 /// How long Threads asks to wait, from whichever header says so. None of them
 /// is documented for Threads; all three are tolerated absent and malformed.
 fn wait_hint(headers: &HeaderMap) -> Option<Duration> {
-    const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
+    const WAIT_MAX: Duration = Duration::from_hours(24);
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let retry_after = text("retry-after").and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
     let usage = text("x-business-use-case-usage").and_then(|text| serde_json::from_str::<Value>(text).ok());

@@ -18,7 +18,7 @@ use crate::secret::AccessToken;
 /// The longest token that is accepted, in bytes. Real ones have about 200.
 const TOKEN_MAX: usize = 4096;
 /// What a long-lived token lives when Threads does not say, and at most.
-const LONG_LIFETIME_MAX: Duration = Duration::from_secs(5_184_000);
+const LONG_LIFETIME_MAX: Duration = Duration::from_hours(60 * 24);
 
 const USERNAME_MAX: usize = 256;
 const NAME_MAX: usize = 1024;

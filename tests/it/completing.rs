@@ -78,8 +78,11 @@ async fn a_state_that_is_too_old_by_a_moment_is_expired_and_its_code_is_not_spen
     let callback_url = world.consent(&created, "full");
     world.advance(Duration::from_secs(15 * 60));
     for _ in 0..2 {
-        let details =
-            failed(world.complete(&callback_url, "user-1").await, Code::FailedPrecondition, "AUTHORIZATION_EXPIRED");
+        let details = failed(
+            world.complete(&callback_url, "user-1").await,
+            Code::FailedPrecondition,
+            "AUTHORIZATION_EXPIRED",
+        );
         assert_eq!(metadata(&details)["authorization_id"], created.authorization_id);
         world.advance(Duration::from_secs(1));
     }
@@ -198,7 +201,8 @@ async fn another_code_for_the_same_state_is_refused_and_not_spent() {
     let second = world.consent(&created, "bare");
     world.complete(&first, "user-1").await.unwrap();
     for answer in [second.clone(), format!("?state={}&error=access_denied", created.state)] {
-        let details = failed(world.complete(&answer, "user-1").await, Code::FailedPrecondition, "AUTHORIZATION_CLOSED");
+        let details =
+            failed(world.complete(&answer, "user-1").await, Code::FailedPrecondition, "AUTHORIZATION_CLOSED");
         assert_eq!(metadata(&details)["authorization_id"], created.authorization_id);
     }
     // Having been presented, it is of no use in another flow either.
@@ -227,7 +231,8 @@ async fn an_authorization_can_be_read_in_each_state() {
     assert_eq!((at(found.create_time), at(found.attempt_time), at(found.end_time)), (0, 60, 60));
 
     let flow = Flow::SignIn(SignIn { session_binding: BINDING.to_vec() });
-    let request = CreateAuthorizationUrlRequest { flow: Some(flow), ..CreateAuthorizationUrlRequest::default() };
+    let request =
+        CreateAuthorizationUrlRequest { flow: Some(flow), ..CreateAuthorizationUrlRequest::default() };
     let created = world.create_as("web", request).await.unwrap();
     let refused = CompleteAuthorizationRequest {
         user_id: None,
@@ -239,13 +244,15 @@ async fn an_authorization_can_be_read_in_each_state() {
     assert_eq!((found.user_id.as_str(), found.account_id.as_str()), ("", ""));
     assert_eq!(found.outcome(), AuthorizationOutcome::Unspecified);
 
-    for bad in ["", "1", &created.authorization_id.to_uppercase(), &format!("{} ", created.authorization_id)] {
+    for bad in ["", "1", &created.authorization_id.to_uppercase(), &format!("{} ", created.authorization_id)]
+    {
         assert_eq!(crate::harness::bad_fields(world.authorization(bad).await), ["authorization_id"], "{bad}");
     }
     let unknown = "0197f0a2-7c3e-7d1a-b0c4-5e6f708192a3";
     let details = failed(world.authorization(unknown).await, Code::NotFound, "AUTHORIZATION_NOT_FOUND");
     assert_eq!(metadata(&details)["authorization_id"], unknown);
-    let request = threads_identity::proto::v1::GetAuthorizationRequest { authorization_id: found.authorization_id };
+    let request =
+        threads_identity::proto::v1::GetAuthorizationRequest { authorization_id: found.authorization_id };
     let foreign = world.authorizations("second").get_authorization(request.clone()).await;
     failed(foreign, Code::NotFound, "AUTHORIZATION_NOT_FOUND");
     let refused = world.authorizations("only-read").get_authorization(request).await;

@@ -26,9 +26,14 @@ async fn what_is_wrong_with_a_request_is_told_and_the_link_can_still_be_complete
     let with_code = |code: &str| taken_apart(state, Some(parameters::Result::Code(code.to_owned())));
     let with_error = |error: &str| taken_apart(state, Some(parameters::Result::Error(error.to_owned())));
     let with_url = |url: &str| completion(url, "user-1");
-    let with_user =
-        |user_id: Option<&str>| CompleteAuthorizationRequest { user_id: user_id.map(str::to_owned), ..with_code(&code) };
-    let bound = |length: usize| CompleteAuthorizationRequest { session_binding: Some(vec![7; length]), ..with_code(&code) };
+    let with_user = |user_id: Option<&str>| CompleteAuthorizationRequest {
+        user_id: user_id.map(str::to_owned),
+        ..with_code(&code)
+    };
+    let bound = |length: usize| CompleteAuthorizationRequest {
+        session_binding: Some(vec![7; length]),
+        ..with_code(&code)
+    };
     let long = |length: usize| "c".repeat(length);
     for (request, fields) in [
         (CompleteAuthorizationRequest { answer: None, ..completion("", "user-1") }, &["answer"][..]),
@@ -125,7 +130,8 @@ async fn a_state_opens_only_untouched_and_only_as_a_state() {
     // A page token: sealed by the same keyring, for the same app, for something else.
     world.link("user-2", "bare").await.unwrap();
     world.link("user-2", "emoji").await.unwrap();
-    let request = ListAccountsRequest { user_id: Some("user-2".to_owned()), page_size: 1, ..Default::default() };
+    let request =
+        ListAccountsRequest { user_id: Some("user-2".to_owned()), page_size: 1, ..Default::default() };
     let page = world.accounts("web").list_accounts(request).await.unwrap().into_inner().next_page_token;
     assert!(!page.is_empty());
     refused(page).await;
@@ -139,7 +145,8 @@ async fn a_state_opens_only_untouched_and_only_as_a_state() {
 async fn a_sign_in_names_no_user_and_always_proves_its_session() {
     let world = World::start().await;
     let flow = Flow::SignIn(SignIn { session_binding: b"0123456789abcdef".to_vec() });
-    let request = CreateAuthorizationUrlRequest { flow: Some(flow), ..CreateAuthorizationUrlRequest::default() };
+    let request =
+        CreateAuthorizationUrlRequest { flow: Some(flow), ..CreateAuthorizationUrlRequest::default() };
     let created = world.create_as("web", request).await.unwrap();
     let callback_url = world.consent(&created, "full");
     let named = CompleteAuthorizationRequest {
@@ -148,7 +155,8 @@ async fn a_sign_in_names_no_user_and_always_proves_its_session() {
     };
     assert_eq!(bad_fields(world.complete_as("web", named.clone()).await), ["user_id"]);
     let unproven = CompleteAuthorizationRequest { user_id: None, session_binding: None, ..named.clone() };
-    let details = failed(world.complete_as("web", unproven).await, Code::PermissionDenied, "SESSION_MISMATCH");
+    let details =
+        failed(world.complete_as("web", unproven).await, Code::PermissionDenied, "SESSION_MISMATCH");
     assert_eq!(metadata(&details)["authorization_id"], created.authorization_id);
     let right = CompleteAuthorizationRequest { user_id: None, ..named };
     failed(world.complete_as("web", right).await, Code::FailedPrecondition, "AUTHORIZATION_CLOSED");

@@ -88,9 +88,16 @@ async fn linking_consenting_again_and_linking_after_an_unlink_are_told_apart() {
     assert_eq!(second.outcome(), AuthorizationOutcome::Linked);
     let second = second.account.unwrap();
     assert_eq!((second.user_id.as_str(), second.last_token_fetch_time), ("user-2", None));
-    let kinds: Vec<_> = events(&world).await.into_iter().map(|(kind, user, _)| format!("{kind} {user}")).collect();
-    let expected =
-        ["LINKED user-1", "REAUTHORIZED user-1", "UNLINKED user-1", "RELINKED user-1", "UNLINKED user-1", "LINKED user-2"];
+    let kinds: Vec<_> =
+        events(&world).await.into_iter().map(|(kind, user, _)| format!("{kind} {user}")).collect();
+    let expected = [
+        "LINKED user-1",
+        "REAUTHORIZED user-1",
+        "UNLINKED user-1",
+        "RELINKED user-1",
+        "UNLINKED user-1",
+        "LINKED user-2",
+    ];
     assert_eq!(kinds, expected);
 }
 
@@ -114,7 +121,10 @@ async fn an_account_of_another_user_is_refused_without_naming_anybody() {
     assert_eq!(world.token(&first).await, token);
     let found = world.authorization(&created.authorization_id).await.unwrap();
     assert_eq!((found.state(), found.account_id.as_str()), (authorization::State::Failed, ""));
-    assert_eq!(world.counted("select count(*) from authorizations where short_lived_token is not null").await, 0);
+    assert_eq!(
+        world.counted("select count(*) from authorizations where short_lived_token is not null").await,
+        0
+    );
     assert_eq!(events(&world).await.len(), 1);
 }
 
@@ -127,7 +137,10 @@ async fn a_transfer_takes_the_account_over_and_its_event_names_both() {
     let taken = transfer(&world, "user-2", "full").await;
     assert_eq!(taken.outcome(), AuthorizationOutcome::Transferred);
     let account = taken.account.unwrap();
-    assert_eq!((account.account_id.as_str(), account.user_id.as_str()), (first.account_id.as_str(), "user-2"));
+    assert_eq!(
+        (account.account_id.as_str(), account.user_id.as_str()),
+        (first.account_id.as_str(), "user-2")
+    );
     assert_ne!(account.create_time, first.create_time, "new to this user");
     assert_eq!(account.last_token_fetch_time, None, "nothing of the other user's doings is shown");
     assert_eq!(Some(world.token(&account).await), world.controls.newest_token("full"));
@@ -186,9 +199,11 @@ async fn renewed_consent_is_for_one_account_of_the_user_and_no_other() {
 
     let spent = world.controls.count(Endpoint::CodeExchange);
     let stranger = Account { user_id: "user-2".to_owned(), ..account.clone() };
-    let unknown = Account { account_id: "5b1c6a34-8f0e-8d52-9c1a-3f0d2b7e6a90".to_owned(), ..account.clone() };
+    let unknown =
+        Account { account_id: "5b1c6a34-8f0e-8d52-9c1a-3f0d2b7e6a90".to_owned(), ..account.clone() };
     for account in [stranger, unknown] {
-        let details = failed(consent_again(&world, &account, "home").await, Code::NotFound, "ACCOUNT_NOT_FOUND");
+        let details =
+            failed(consent_again(&world, &account, "home").await, Code::NotFound, "ACCOUNT_NOT_FOUND");
         assert_eq!(metadata(&details)["account_id"], account.account_id);
     }
     assert_eq!(world.controls.count(Endpoint::CodeExchange), spent, "no code was spent for nothing");

@@ -9,8 +9,8 @@ use tonic::Code;
 use url::Url;
 
 use crate::harness::{
-    OTHER_REDIRECT_URI, REDIRECT_URI, SECOND_CLIENT_ID, SECOND_REDIRECT_URI, START, Wishes, World, bad_fields,
-    completion, failed, link, metadata,
+    OTHER_REDIRECT_URI, REDIRECT_URI, SECOND_CLIENT_ID, SECOND_REDIRECT_URI, START, Wishes, World,
+    bad_fields, completion, failed, link, metadata,
 };
 
 const ACCOUNT_ID: &str = "5b1c6a34-8f0e-8d52-9c1a-3f0d2b7e6a90";
@@ -41,7 +41,8 @@ async fn every_field_that_is_absent_empty_or_wrong_is_named() {
     let conflict = |on_conflict: i32| of_link(Link { on_conflict, ..link("u") });
     let transfer = OnConflict::Transfer.into();
     let both = Link { account_id: Some(ACCOUNT_ID.to_owned()), on_conflict: transfer, ..link("u") };
-    let redirect = |uri: &str| CreateAuthorizationUrlRequest { redirect_uri: Some(uri.to_owned()), ..usual() };
+    let redirect =
+        |uri: &str| CreateAuthorizationUrlRequest { redirect_uri: Some(uri.to_owned()), ..usual() };
     let scopes = |scopes: &[&str]| CreateAuthorizationUrlRequest {
         scopes: scopes.iter().map(|&scope| scope.to_owned()).collect(),
         ..usual()
@@ -108,7 +109,14 @@ async fn all_bad_fields_are_named_at_once_and_at_most_twenty() {
     };
     assert_eq!(
         bad_fields(world.create_as("web", wrong.clone()).await),
-        ["link.user_id", "link.session_binding", "link.account_id", "link.on_conflict", "redirect_uri", "scopes[0]"]
+        [
+            "link.user_id",
+            "link.session_binding",
+            "link.account_id",
+            "link.on_conflict",
+            "redirect_uri",
+            "scopes[0]"
+        ]
     );
     let many = CreateAuthorizationUrlRequest { scopes: vec!["NO".to_owned(); 40], ..wrong };
     assert_eq!(bad_fields(world.create_as("web", many).await).len(), 20);
@@ -138,7 +146,8 @@ async fn the_limits_themselves_are_taken() {
 async fn the_role_link_is_needed_and_for_transfer_the_role_transfer_too() {
     let world = World::start().await;
     for caller in ["only-transfer", "only-read", "only-sync", "only-token", "only-erase"] {
-        let details = failed(world.create_as(caller, usual()).await, Code::PermissionDenied, "CALLER_NOT_ALLOWED");
+        let details =
+            failed(world.create_as(caller, usual()).await, Code::PermissionDenied, "CALLER_NOT_ALLOWED");
         assert_eq!(metadata(&details)["role"], "link", "{caller}");
     }
     world.create_as("only-link", usual()).await.unwrap();
@@ -241,7 +250,10 @@ async fn two_apps_are_two_worlds() {
     let world = World::start().await;
     let created = world.create_as("second", usual()).await.unwrap();
     let url: BTreeMap<String, String> = pairs(&created.authorization_url).into_iter().collect();
-    assert_eq!((url["client_id"].as_str(), url["redirect_uri"].as_str()), (SECOND_CLIENT_ID, SECOND_REDIRECT_URI));
+    assert_eq!(
+        (url["client_id"].as_str(), url["redirect_uri"].as_str()),
+        (SECOND_CLIENT_ID, SECOND_REDIRECT_URI)
+    );
     let callback_url = world.consent(&created, "full");
     let foreign = world.complete(&callback_url, "user-1").await;
     failed(foreign, Code::InvalidArgument, "STATE_INVALID");

@@ -17,8 +17,9 @@ use threads_identity::proto::v1::complete_authorization_request::Answer;
 use threads_identity::proto::v1::create_authorization_url_request::{Flow, Link};
 use threads_identity::proto::v1::profile_service_client::ProfileServiceClient;
 use threads_identity::proto::v1::{
-    Account, Authorization, CompleteAuthorizationRequest, CompleteAuthorizationResponse, CreateAuthorizationUrlRequest,
-    CreateAuthorizationUrlResponse, FetchAccessTokenRequest, GetAuthorizationRequest, UnlinkAccountRequest,
+    Account, Authorization, CompleteAuthorizationRequest, CompleteAuthorizationResponse,
+    CreateAuthorizationUrlRequest, CreateAuthorizationUrlResponse, FetchAccessTokenRequest,
+    GetAuthorizationRequest, UnlinkAccountRequest,
 };
 use threads_identity::readiness::Readiness;
 use threads_identity::sealing::Keyring;
@@ -142,7 +143,8 @@ impl World {
         let (url, base) = (self.database_url().to_owned(), self.simulator_url());
         let (keyring, clock) = (Arc::clone(&self.keyring), Arc::clone(&self.clock));
         let controls = self.controls.clone();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let serving =
             runtime.spawn(async move { Self::serve(&wishes, &url, &base, controls, keyring, clock).await });
         let mut replica = serving.await.unwrap();
@@ -405,10 +407,8 @@ impl World {
 
     /// Unlinks an account for its user.
     pub async fn unlink(&self, account: &Account) {
-        let request = UnlinkAccountRequest {
-            account_id: account.account_id.clone(),
-            user_id: account.user_id.clone(),
-        };
+        let request =
+            UnlinkAccountRequest { account_id: account.account_id.clone(), user_id: account.user_id.clone() };
         self.accounts("web").unlink_account(request).await.unwrap();
     }
 

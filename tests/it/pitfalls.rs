@@ -152,7 +152,13 @@ async fn one_wrong_word_that_a_token_is_dead_does_not_end_a_link() {
     let world = World::start().await;
     let account = world.link("user-1", "full").await.unwrap().account.unwrap();
     let token = world.token(&account).await;
-    let dead = |subcode| Fault::Graph { status: 400, code: 190, subcode, kind: "OAuthException".to_owned(), transient: None };
+    let dead = |subcode| Fault::Graph {
+        status: 400,
+        code: 190,
+        subcode,
+        kind: "OAuthException".to_owned(),
+        transient: None,
+    };
     // A renewed consent meets it once: nobody notices.
     world.controls.fault_next(Endpoint::Me, dead(Some(493)));
     world.advance(Duration::from_secs(60));

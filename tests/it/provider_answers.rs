@@ -83,7 +83,8 @@ async fn a_token_lives_as_long_as_threads_says() {
 #[tokio::test]
 async fn a_rate_limit_tells_how_long_threads_asks_to_wait() {
     let world = World::start().await;
-    let usage = |minutes: &str| format!(r#"{{"1":[{{"type":"x","estimated_time_to_regain_access":{minutes}}}]}}"#);
+    let usage =
+        |minutes: &str| format!(r#"{{"1":[{{"type":"x","estimated_time_to_regain_access":{minutes}}}]}}"#);
     for (i, (headers, seconds)) in [
         (vec![], 60),
         (vec![("Retry-After", "120".to_owned())], 120),
@@ -130,14 +131,22 @@ async fn a_rate_limit_tells_how_long_threads_asks_to_wait() {
 #[tokio::test]
 async fn a_profile_that_the_short_lived_token_does_not_get_is_read_with_the_long_lived_one() {
     let world = World::start().await;
-    let refusal =
-        Fault::Graph { status: 400, code: 190, subcode: None, kind: "OAuthException".to_owned(), transient: None };
+    let refusal = Fault::Graph {
+        status: 400,
+        code: 190,
+        subcode: None,
+        kind: "OAuthException".to_owned(),
+        transient: None,
+    };
     world.controls.fault_next(Endpoint::Me, refusal);
     let account = world.link("user-1", "full").await.unwrap().account.unwrap();
     let tokens = world.controls.issued_tokens("full");
     let ledger = world.controls.ledger();
-    let asked: Vec<_> =
-        ledger.iter().filter(|entry| entry.endpoint == Endpoint::Me).map(|entry| entry.token.as_deref().unwrap()).collect();
+    let asked: Vec<_> = ledger
+        .iter()
+        .filter(|entry| entry.endpoint == Endpoint::Me)
+        .map(|entry| entry.token.as_deref().unwrap())
+        .collect();
     assert_eq!(asked, [tokens[0].as_str(), tokens[1].as_str()]);
     assert_eq!(world.token(&account).await, tokens[1]);
 }

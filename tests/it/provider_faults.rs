@@ -43,7 +43,12 @@ impl<'a> Attempt<'a> {
         let found = self.world.authorization(&self.authorization_id).await.unwrap();
         assert_eq!(found.state(), authorization::State::Failed, "{shown}");
         assert_eq!(found.failure_reason().as_str_name(), reason, "{shown}");
-        assert_eq!(self.world.counted("select count(*) from authorizations where short_lived_token is not null").await, 0);
+        assert_eq!(
+            self.world
+                .counted("select count(*) from authorizations where short_lived_token is not null")
+                .await,
+            0
+        );
     }
 
     /// It goes on from where it stopped, and the code is not sent again.
@@ -51,7 +56,8 @@ impl<'a> Attempt<'a> {
         let found = self.world.authorization(&self.authorization_id).await.unwrap();
         assert_eq!(found.state(), authorization::State::InProgress, "{shown}");
         assert_eq!(found.failure_reason(), ErrorReason::Unspecified);
-        let account = self.complete().await.unwrap_or_else(|error| panic!("{shown}: {error:?}")).account.unwrap();
+        let account =
+            self.complete().await.unwrap_or_else(|error| panic!("{shown}: {error:?}")).account.unwrap();
         assert_eq!(self.world.controls.count(Endpoint::CodeExchange), self.exchanges + 1, "{shown}");
         assert_eq!(Some(self.world.token(&account).await), self.world.controls.newest_token(&self.persona));
     }
@@ -141,7 +147,8 @@ async fn passes(world: &World, endpoint: Endpoint, tries: usize, faults: Vec<Fau
         world.controls.clear_faults();
     }
     assert_eq!(world.controls.count(Endpoint::Other), 0, "no redirect was followed");
-    let left = "select count(*) from authorizations where short_lived_token is not null or state <> 'SUCCEEDED'";
+    let left =
+        "select count(*) from authorizations where short_lived_token is not null or state <> 'SUCCEEDED'";
     assert_eq!(world.counted(left).await, 0);
 }
 
@@ -239,7 +246,10 @@ async fn an_error_at_the_code_exchange_ends_the_authorization_for_its_reason() {
         (flat("Error validating client secret."), configuration),
         (flat("Invalid redirect_uri"), configuration),
         (status(400, JSON, r#"{"error":"invalid_grant","error_description":"no"}"#), rejected),
-        (status(400, JSON, r#"{"error":"invalid_client","error_description":"Wrong client_id"}"#), configuration),
+        (
+            status(400, JSON, r#"{"error":"invalid_client","error_description":"Wrong client_id"}"#),
+            configuration,
+        ),
         (graph(4, None), limited),
         (graph(613, None), limited),
         (status(429, "text/html", "<h1>no"), limited),
@@ -269,9 +279,19 @@ async fn an_error_at_the_profile_with_both_tokens_ends_the_authorization_for_its
 #[tokio::test]
 async fn a_rate_limit_after_the_exchange_is_told_and_repeating_goes_on() {
     let world = World::start().await;
-    let codes = [(4, None), (17, Some(2_446_079)), (32, None), (341, None), (368, None), (613, Some(1996)), (80_014, None)];
+    let codes = [
+        (4, None),
+        (17, Some(2_446_079)),
+        (32, None),
+        (341, None),
+        (368, None),
+        (613, Some(1996)),
+        (80_014, None),
+    ];
     for (i, (code, subcode)) in codes.into_iter().enumerate() {
-        for (at, (endpoint, times)) in [(Endpoint::LongLivedExchange, 1), (Endpoint::Me, 2)].into_iter().enumerate() {
+        for (at, (endpoint, times)) in
+            [(Endpoint::LongLivedExchange, 1), (Endpoint::Me, 2)].into_iter().enumerate()
+        {
             let attempt = Attempt::new(&world, 2 * i + at).await;
             world.controls.fault_times(endpoint, times, graph(code, subcode));
             let details = failed(attempt.complete().await, Code::ResourceExhausted, "PROVIDER_RATE_LIMITED");

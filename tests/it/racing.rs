@@ -135,7 +135,8 @@ async fn parallel_transfers_leave_one_owner_and_an_unbroken_chain() {
     }
     // Who took it from whom; two transactions at once may be numbered either way.
     let events = "select coalesce(previous_user_id, ''), user_id from events";
-    let events: Vec<(String, String)> = sqlx::query_as(events).fetch_all(&mut world.sql().await).await.unwrap();
+    let events: Vec<(String, String)> =
+        sqlx::query_as(events).fetch_all(&mut world.sql().await).await.unwrap();
     let taken: HashMap<String, String> = events.iter().cloned().collect();
     assert_eq!((events.len(), taken.len()), (41, 41), "nobody lost it twice");
     let mut owner = "";
@@ -167,8 +168,7 @@ async fn parallel_first_sign_ins_of_one_person_make_one_user() {
     });
     let answers = join_all(all).await;
     assert_eq!(answers.iter().filter(|answer| answer.user_created).count(), 1);
-    let users: HashSet<_> =
-        answers.into_iter().map(|answer| answer.account.unwrap().user_id).collect();
+    let users: HashSet<_> = answers.into_iter().map(|answer| answer.account.unwrap().user_id).collect();
     assert_eq!(users.len(), 1);
 }
 
@@ -183,8 +183,10 @@ async fn the_wrong_user_at_the_same_moment_gets_nothing_and_never_both_win() {
         let (right, wrong) = if round % 2 == 0 {
             tokio::join!(world.complete(&callback_url, "user-1"), replica.complete(&callback_url, "user-2"))
         } else {
-            let (wrong, right) =
-                tokio::join!(world.complete(&callback_url, "user-2"), world.complete(&callback_url, "user-1"));
+            let (wrong, right) = tokio::join!(
+                world.complete(&callback_url, "user-2"),
+                world.complete(&callback_url, "user-1")
+            );
             (right, wrong)
         };
         failed(wrong, Code::PermissionDenied, "SESSION_MISMATCH");

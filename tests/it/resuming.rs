@@ -14,7 +14,11 @@ use crate::harness::{Wishes, World, completion, failed, metadata};
 const CLAIM: Duration = Duration::from_secs(30);
 const EXCHANGED: &str = "select exists (select from authorizations where step = 'EXCHANGED')";
 
-async fn within(world: &World, callback_url: &str, time: Duration) -> Result<CompleteAuthorizationResponse, Status> {
+async fn within(
+    world: &World,
+    callback_url: &str,
+    time: Duration,
+) -> Result<CompleteAuthorizationResponse, Status> {
     let mut request = Request::new(completion(callback_url, "user-1"));
     request.set_timeout(time);
     world.authorizations("web").complete_authorization(request).await.map(tonic::Response::into_inner)
@@ -118,7 +122,10 @@ async fn a_short_lived_token_that_has_died_is_not_sent() {
         failed(world.complete(&callback_url, "user-1").await, Code::Aborted, "AUTHORIZATION_INTERRUPTED");
     }
     assert_eq!(world.controls.ledger().len(), asked);
-    assert_eq!(world.counted("select count(*) from authorizations where short_lived_token is not null").await, 0);
+    assert_eq!(
+        world.counted("select count(*) from authorizations where short_lived_token is not null").await,
+        0
+    );
 }
 
 #[tokio::test]

@@ -1,0 +1,15 @@
+//! The binary, as a user runs it: a clean environment, its exit code, what it
+//! prints.
+
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod browser;
+mod callers;
+mod dev;
+mod help;
+mod keys;
+mod migrate;
+mod run;
+mod serve;
+mod simulate;

@@ -1,0 +1,29 @@
+//! `simulate`.
+
+use crate::run::{Running, command, run};
+
+#[tokio::test]
+async fn it_says_where_it_is_and_what_to_configure() {
+    let mut simulate =
+        command(["simulate", "--listen", "127.0.0.1:0", "--redirect-uri", "https://a.example/cb"]);
+    let mut running = Running::start(&mut simulate);
+    let out = running.printed("/_simulator/");
+    let base = out.lines().next().unwrap().rsplit(' ').next().unwrap().to_owned();
+    assert!(out.contains(&format!("authorize_url = \"{base}/oauth/authorize\"")), "{out}");
+    assert!(out.contains(&format!("graph_url = \"{base}\"")), "{out}");
+    let page = reqwest::get(format!(
+        "{base}/oauth/authorize?client_id=990602627938098&response_type=code&scope=threads_basic\
+         &redirect_uri=https%3A%2F%2Fa.example%2Fcb&state=s"
+    ));
+    let page = page.await.unwrap();
+    assert_eq!(page.status(), 200);
+    assert!(page.text().await.unwrap().contains("Allow"));
+    assert_eq!(reqwest::get(format!("{base}/_simulator/")).await.unwrap().status(), 200);
+
+    let address = base.strip_prefix("http://").unwrap();
+    let second = run(&["simulate", "--listen", address, "--redirect-uri", "https://a.example/cb"]).bad();
+    assert!(second.contains(address) && second.contains("in use"), "{second}");
+
+    running.signal("-INT");
+    assert_eq!(running.wait().code(), Some(0));
+}
