@@ -73,7 +73,7 @@ async fn linking_consenting_again_and_linking_after_an_unlink_are_told_apart() {
     let again = again.account.unwrap();
     assert_eq!((&again.account_id, again.create_time), (&linked.account_id, linked.create_time));
     assert!(again.authorize_time.unwrap().seconds > linked.authorize_time.unwrap().seconds);
-    assert_eq!(Some(world.token(&again).await), world.controls.newest_token("full"));
+    assert_eq!(Some(world.token_of(&again).await), world.controls.newest_token("full"));
 
     world.unlink(&again).await;
     let relinked = world.link("user-1", "full").await.unwrap();
@@ -105,7 +105,7 @@ async fn linking_consenting_again_and_linking_after_an_unlink_are_told_apart() {
 async fn an_account_of_another_user_is_refused_without_naming_anybody() {
     let world = World::start().await;
     let first = world.link("user-secret-name", "full").await.unwrap().account.unwrap();
-    let token = world.token(&first).await;
+    let token = world.token_of(&first).await;
     let created = world.create("user-2").await;
     let callback_url = world.consent(&created, "full");
     let before = world.dump().await.lines().filter(|line| line.starts_with("accounts:")).collect::<String>();
@@ -118,7 +118,7 @@ async fn an_account_of_another_user_is_refused_without_naming_anybody() {
     }
     let after = world.dump().await.lines().filter(|line| line.starts_with("accounts:")).collect::<String>();
     assert_eq!(after, before, "nothing of the account has changed");
-    assert_eq!(world.token(&first).await, token);
+    assert_eq!(world.token_of(&first).await, token);
     let found = world.authorization(&created.authorization_id).await.unwrap();
     assert_eq!((found.state(), found.account_id.as_str()), (authorization::State::Failed, ""));
     assert_eq!(
@@ -132,7 +132,7 @@ async fn an_account_of_another_user_is_refused_without_naming_anybody() {
 async fn a_transfer_takes_the_account_over_and_its_event_names_both() {
     let world = World::start().await;
     let first = world.link("user-1", "full").await.unwrap().account.unwrap();
-    world.token(&first).await;
+    world.token_of(&first).await;
     world.advance(Duration::from_secs(3600));
     let taken = transfer(&world, "user-2", "full").await;
     assert_eq!(taken.outcome(), AuthorizationOutcome::Transferred);
@@ -143,7 +143,7 @@ async fn a_transfer_takes_the_account_over_and_its_event_names_both() {
     );
     assert_ne!(account.create_time, first.create_time, "new to this user");
     assert_eq!(account.last_token_fetch_time, None, "nothing of the other user's doings is shown");
-    assert_eq!(Some(world.token(&account).await), world.controls.newest_token("full"));
+    assert_eq!(Some(world.token_of(&account).await), world.controls.newest_token("full"));
     assert_eq!(transfer(&world, "user-2", "full").await.outcome(), AuthorizationOutcome::Reauthorized);
     assert_eq!(transfer(&world, "user-3", "bare").await.outcome(), AuthorizationOutcome::Linked);
     let expected = [
@@ -248,7 +248,7 @@ async fn a_sign_in_finds_the_user_or_makes_one() {
     assert!(!returned.user_created);
     let account = returned.account.unwrap();
     assert_eq!((account.user_id.as_str(), account.state()), ("user-1", State::Active));
-    assert_eq!(Some(world.token(&account).await), world.controls.newest_token("bare"));
+    assert_eq!(Some(world.token_of(&account).await), world.controls.newest_token("bare"));
 
     let other = sign_in(&world, "emoji", &[]).await;
     assert_ne!(other.account.unwrap().user_id, new.user_id);
@@ -266,7 +266,7 @@ async fn a_sign_in_that_asked_for_less_takes_nothing_away() {
     };
     let created = world.create_as("web", request).await.unwrap();
     let linked = world.complete(&world.consent(&created, "full"), "user-1").await.unwrap().account.unwrap();
-    let token = world.token(&linked).await;
+    let token = world.token_of(&linked).await;
     world.advance(Duration::from_secs(60));
     world.controls.rename("full", "maya.renamed");
 
@@ -274,15 +274,15 @@ async fn a_sign_in_that_asked_for_less_takes_nothing_away() {
     assert_eq!(less.profile.unwrap().username.as_deref(), Some("maya.renamed"), "the profile is the new one");
     let account = less.account.unwrap();
     assert_eq!(account.scopes, ["threads_basic", "threads_delete"]);
-    assert_eq!(world.token(&account).await, token);
+    assert_eq!(world.token_of(&account).await, token);
 
     let same = sign_in(&world, "full", &["threads_delete"]).await.account.unwrap();
-    assert_eq!(Some(world.token(&same).await), world.controls.newest_token("full"));
+    assert_eq!(Some(world.token_of(&same).await), world.controls.newest_token("full"));
     // What holds nothing any more has nothing to lose.
     world.unlink(&same).await;
     let back = sign_in(&world, "full", &[]).await.account.unwrap();
     assert_eq!(back.scopes, ["threads_basic"]);
-    assert_eq!(Some(world.token(&back).await), world.controls.newest_token("full"));
+    assert_eq!(Some(world.token_of(&back).await), world.controls.newest_token("full"));
 }
 
 #[tokio::test]
@@ -302,7 +302,7 @@ async fn the_newest_consent_wins_also_when_an_older_one_finishes_later() {
     world.advance(Duration::from_secs(60));
     let newer = world.create_as("web", of("threads_newer")).await.unwrap();
     let newer = world.complete(&world.consent(&newer, "full"), "user-1").await.unwrap().account.unwrap();
-    let token = world.token(&newer).await;
+    let token = world.token_of(&newer).await;
 
     world.advance(Duration::from_secs(60));
     let late = world.complete(&older_url, "user-1").await.unwrap();
@@ -310,6 +310,6 @@ async fn the_newest_consent_wins_also_when_an_older_one_finishes_later() {
     let account = late.account.unwrap();
     assert_eq!(account.scopes, ["threads_basic", "threads_newer"]);
     assert_eq!(account.authorize_time, newer.authorize_time);
-    assert_eq!(world.token(&account).await, token);
+    assert_eq!(world.token_of(&account).await, token);
     assert_ne!(Some(token), world.controls.newest_token("full"));
 }

@@ -71,13 +71,17 @@ pub struct Wishes {
     pub config: &'static str,
     /// Whether callers are configured.
     pub callers: bool,
+    /// The database to use, when the test made it itself.
+    pub database: Option<Database>,
     /// Where to reach the database, when not directly.
     pub database_url: Option<String>,
+    /// The keyring, when not a new one.
+    pub keyring: Option<String>,
 }
 
 impl Default for Wishes {
     fn default() -> Self {
-        Self { app: "", config: "", callers: true, database_url: None }
+        Self { app: "", config: "", callers: true, database: None, database_url: None, keyring: None }
     }
 }
 
@@ -107,7 +111,7 @@ impl World {
     }
 
     /// A world with wishes.
-    pub async fn with(wishes: Wishes) -> Self {
+    pub async fn with(mut wishes: Wishes) -> Self {
         let options = Options {
             redirect_uris: vec![REDIRECT_URI.to_owned(), OTHER_REDIRECT_URI.to_owned()],
             start_time: Some(START.unix_timestamp()),
@@ -115,9 +119,13 @@ impl World {
         };
         let simulator = Simulator::start(options).await.unwrap();
         simulator.controls().add_app(SECOND_CLIENT_ID, SECOND_SECRET, [SECOND_REDIRECT_URI]);
-        let database = database().await;
+        let database = match wishes.database.take() {
+            Some(database) => database,
+            None => database().await,
+        };
         let url = wishes.database_url.clone().unwrap_or_else(|| database.url().to_owned());
-        let keyring = Arc::new(Keyring::generate("2026-01-01T00:00:00Z").to_inline().to_string());
+        let new_keyring = || Keyring::generate("2026-01-01T00:00:00Z").to_inline().to_string();
+        let keyring = Arc::new(wishes.keyring.take().unwrap_or_else(new_keyring));
         let clock = Arc::new(ManualClock::new(START));
         let controls = simulator.controls();
         let base = simulator.base_url();
@@ -130,10 +138,15 @@ impl World {
     /// Another service over the same database, Threads, keys and time: a second
     /// replica, or the process that comes after one that died.
     pub async fn replica(&self) -> Self {
-        let url = self.database_url().to_owned();
+        self.replica_with(Wishes::default()).await
+    }
+
+    /// A replica with wishes, such as for a keyring of its own.
+    pub async fn replica_with(&self, mut wishes: Wishes) -> Self {
+        let url = wishes.database_url.clone().unwrap_or_else(|| self.database_url().to_owned());
         let base = self.simulator_url();
-        let wishes = Wishes::default();
-        let (keyring, clock) = (Arc::clone(&self.keyring), Arc::clone(&self.clock));
+        let keyring = wishes.keyring.take().map_or_else(|| Arc::clone(&self.keyring), Arc::new);
+        let clock = Arc::clone(&self.clock);
         Self::serve(&wishes, &url, &base, self.controls.clone(), keyring, clock).await
     }
 
@@ -249,6 +262,11 @@ impl World {
     pub async fn stop(&mut self) -> Result<(), serve::ServeError> {
         self.stop.cancel();
         self.running.take().expect("stopped once").await.unwrap()
+    }
+
+    /// Waits for the service to end by itself.
+    pub async fn ended(&mut self) -> Result<(), serve::ServeError> {
+        self.running.take().expect("ends once").await.unwrap()
     }
 
     /// Asks the service to stop, and does not wait.
@@ -396,7 +414,7 @@ impl World {
     }
 
     /// The token of an account as a caller fetches it.
-    pub async fn token(&self, account: &Account) -> String {
+    pub async fn token_of(&self, account: &Account) -> String {
         let request = FetchAccessTokenRequest {
             account_id: account.account_id.clone(),
             user_id: account.user_id.clone(),

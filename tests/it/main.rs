@@ -10,16 +10,33 @@
     reason = "a test that cannot go on fails, and its tasks end with it"
 )]
 
+mod access_tokens;
+mod accounts;
+mod apps;
+mod callers;
+mod coalescing;
 mod completing;
 mod completing_fields;
 mod conflicts;
 mod contract;
 mod creating;
+mod edge;
 mod harness;
+mod leaks;
 mod linking;
+mod lists;
+mod outages;
 mod pitfalls;
+mod profiles;
 mod provider_answers;
 mod provider_faults;
+mod proxy;
 mod racing;
+mod raw;
+mod reading_again;
 mod resuming;
+mod sealing;
+mod sharing;
+mod shorthand;
 mod simulator;
+mod stopping;

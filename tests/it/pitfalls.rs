@@ -151,7 +151,7 @@ async fn a_user_made_by_a_sign_in_is_named_after_nothing_of_the_person() {
 async fn one_wrong_word_that_a_token_is_dead_does_not_end_a_link() {
     let world = World::start().await;
     let account = world.link("user-1", "full").await.unwrap().account.unwrap();
-    let token = world.token(&account).await;
+    let token = world.token_of(&account).await;
     let dead = |subcode| Fault::Graph {
         status: 400,
         code: 190,
@@ -165,10 +165,10 @@ async fn one_wrong_word_that_a_token_is_dead_does_not_end_a_link() {
     world.link("user-1", "full").await.unwrap();
     // And with every token: the attempt ends, what is stored does not.
     world.controls.fault_times(Endpoint::Me, 2, dead(None));
-    let before = world.token(&account).await;
+    let before = world.token_of(&account).await;
     assert_ne!(before, token);
     failed(world.link("user-1", "full").await, Code::FailedPrecondition, "REAUTHORIZATION_REQUIRED");
-    assert_eq!(world.token(&account).await, before);
+    assert_eq!(world.token_of(&account).await, before);
 }
 
 #[tokio::test]
@@ -179,7 +179,7 @@ async fn tokens_of_any_length_up_to_four_kibibytes_are_kept() {
         let persona = Persona::numbered(i as u64);
         world.controls.add_persona(persona.clone());
         let account = world.link("user-1", &persona.key).await.unwrap().account.unwrap();
-        let token = world.token(&account).await;
+        let token = world.token_of(&account).await;
         assert_eq!(token.len(), length);
         assert_eq!(Some(token), world.controls.newest_token(&persona.key));
     }

@@ -52,10 +52,10 @@ async fn answers_that_name_two_people_link_nobody() {
     // Also where a linked account's answers do: the account stays as it is.
     world.controls.knobs(|knobs| knobs.me_id = None);
     let account = world.link("user-1", "full").await.unwrap().account.unwrap();
-    let token = world.token(&account).await;
+    let token = world.token_of(&account).await;
     world.controls.knobs(|knobs| knobs.me_id = Some("17841405793187218".to_owned()));
     conflict("user-1").await;
-    assert_eq!(world.token(&account).await, token);
+    assert_eq!(world.token_of(&account).await, token);
 }
 
 #[tokio::test]
@@ -148,7 +148,7 @@ async fn a_profile_that_the_short_lived_token_does_not_get_is_read_with_the_long
         .map(|entry| entry.token.as_deref().unwrap())
         .collect();
     assert_eq!(asked, [tokens[0].as_str(), tokens[1].as_str()]);
-    assert_eq!(world.token(&account).await, tokens[1]);
+    assert_eq!(world.token_of(&account).await, tokens[1]);
 }
 
 #[tokio::test]

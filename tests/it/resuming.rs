@@ -57,7 +57,7 @@ async fn a_process_that_dies_after_the_exchange_leaves_the_rest_to_another() {
     assert_eq!(completed.outcome(), AuthorizationOutcome::Linked);
     assert_eq!(world.controls.count(Endpoint::CodeExchange), 1);
     let account = completed.account.unwrap();
-    assert_eq!(Some(world.token(&account).await), world.controls.newest_token("full"));
+    assert_eq!(Some(world.token_of(&account).await), world.controls.newest_token("full"));
     // The consent is as old as it is, whenever its work was done.
     let attempt_time = world.authorization(&created.authorization_id).await.unwrap().attempt_time;
     assert_eq!(account.authorize_time, attempt_time);
