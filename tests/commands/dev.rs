@@ -1,10 +1,12 @@
 //! `dev`: everything on one machine, with nothing installed or registered.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use threads_identity::proto::v1::account::State;
@@ -261,6 +263,22 @@ async fn busy_ports_move_and_are_free_afterwards() {
     for address in addresses {
         TcpListener::bind(&address).unwrap_or_else(|error| panic!("{address}: {error}"));
     }
+}
+
+#[tokio::test]
+async fn nobody_who_stays_connected_keeps_it_from_stopping() {
+    let directory = Directory::new("dev-silent");
+    let dev = Dev::start(&directory.path("data"));
+    let open = |address: &String| {
+        let connect = || std::net::TcpStream::connect(address).unwrap();
+        let (silent, mut half) = (connect(), connect());
+        half.write_all(b"GET / HTTP/1.1\r\nhost").unwrap();
+        [silent, half]
+    };
+    let _open: Vec<_> = dev.addresses().iter().map(open).collect();
+    let begun = Instant::now();
+    dev.stop("-INT");
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
