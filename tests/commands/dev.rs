@@ -318,6 +318,17 @@ fn a_folder_that_cannot_be_made_is_named() {
     assert!(error.contains("/proc/nowhere"), "{error}");
 }
 
+#[test]
+fn a_named_server_that_does_not_answer_is_named_without_its_password() {
+    let directory = Directory::new("dev-named");
+    for url in ["postgres://a:canary@127.0.0.1:1/x", "mysql://a:canary@127.0.0.1"] {
+        let mut dev = dev(&directory.path("data"));
+        dev.env("THREADS_IDENTITY_DEV_DATABASE_URL", url);
+        let error = end(dev).bad();
+        assert!(error.contains("THREADS_IDENTITY_DEV_DATABASE_URL") && !error.contains("canary"), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn the_guide_for_people_names_every_place() {
     let directory = Directory::new("dev-guide");
