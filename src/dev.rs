@@ -96,15 +96,18 @@ pub async fn run(args: &DevArgs, variables: &Variables) -> CommandResult {
     let stop = CancellationToken::new();
     let readiness = Readiness::default();
     let served = serve::run(&config, service, readiness.clone(), listeners, stop.clone().cancelled_owned());
-    let demo = demo::run(demo_listener, &places.grpc, &places.caller_key, stop.clone().cancelled_owned());
+    let demo = demo::run(demo_listener, &places.grpc, &places.caller_key, stop.clone());
     let announced = async {
-        let asked = asked_to_stop();
-        // A part that failed has nobody to wait for.
-        let ready = stop.run_until_cancelled(wait_until_ready(&readiness)).await;
-        if ready.is_some() {
+        let ready = async {
+            wait_until_ready(&readiness).await;
             announce(&places, args.json);
-            stop.run_until_cancelled(asked).await;
-            stop.cancel();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = asked_to_stop() => stop.cancel(),
+            // A part that failed leaves nothing to wait for.
+            () = stop.cancelled() => {}
+            () = ready => {}
         }
     };
     let (served, demo, ()) = tokio::join!(stopping(&stop, served), stopping(&stop, demo), announced);

@@ -136,7 +136,7 @@ impl CorruptRow {
 
 /// The database, for one service.
 pub struct Store {
-    /// For lists and rare writes; guarded, see [`guard`].
+    /// For lists and rare writes; guarded, see `guard`.
     pub pool: PgPool,
     /// Reads of accounts and profiles.
     pub accounts: Coalescer<accounts::ReadAccounts>,

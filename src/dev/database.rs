@@ -9,7 +9,7 @@ use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 
 use super::{Failure, given_server, variable};
 use crate::cli::{Variables, print_note};
-use crate::postgres::{Cluster, Options, Places};
+use crate::postgres::{Cluster, Options, Places, SERVER_VARIABLE};
 
 /// The database's name.
 const NAME: &str = "threads_identity_dev";
@@ -37,10 +37,12 @@ impl Database {
 /// Starts or finds the database, and makes it if it is not there.
 pub(super) async fn start(data_dir: &Path, variables: &Variables) -> Result<Database, Failure> {
     if let Some(server) = given_server(variables) {
-        let options =
-            PgConnectOptions::from_str(server).map_err(|_| "the named server's URL cannot be read")?;
+        let options = PgConnectOptions::from_str(server)
+            .map_err(|_| format!("{SERVER_VARIABLE}: is not a Postgres URL"))?;
         let url = options.clone().database(NAME).to_url_lossy().to_string();
-        create(&options).await?;
+        create(&options)
+            .await
+            .map_err(|error| format!("the server that {SERVER_VARIABLE} names: {error}"))?;
         return Ok(Database { url, cluster: None });
     }
     let environment = |name: &str| variable(variables, name).map(str::to_owned);

@@ -4,9 +4,9 @@
 //! its session and never from the callback, and binds the authorization to the
 //! browser by a hash of its cookie.
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use askama::Template;
 use axum::extract::{Form, State};
@@ -17,6 +17,8 @@ use axum::routing::{get, post};
 use axum::{Router, serve};
 use serde::Deserialize;
 use tokio::net::TcpListener;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
@@ -36,6 +38,8 @@ use crate::proto::v1::{
 use crate::secret;
 
 const COOKIE: &str = "demo_session";
+/// How long open requests may take to finish once it is told to stop.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 #[derive(Clone)]
 struct Demo {
@@ -43,12 +47,12 @@ struct Demo {
     key: MetadataValue<Ascii>,
 }
 
-/// Serves the demo until `stop` is done.
+/// Serves the demo until it is told to stop.
 pub(super) async fn run(
     listener: TcpListener,
     grpc: &SocketAddr,
     caller_key: &str,
-    stop: impl Future<Output = ()> + Send + 'static,
+    stop: CancellationToken,
 ) -> Result<(), Failure> {
     let channel = Endpoint::from_shared(format!("http://{grpc}"))?.connect_lazy();
     let demo = Demo { channel, key: format!("Bearer {caller_key}").parse()? };
@@ -60,7 +64,12 @@ pub(super) async fn run(
         .route("/style.css", get(style))
         .layer(map_response(headers))
         .with_state(Arc::new(demo));
-    Ok(serve(listener, router).with_graceful_shutdown(stop).await?)
+    let served = serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    tokio::select! {
+        ended = served => Ok(ended?),
+        // A browser that sends half a request would be waited for without end.
+        () = async { stop.cancelled().await; sleep(FAREWELL).await } => Ok(()),
+    }
 }
 
 impl Demo {

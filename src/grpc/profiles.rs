@@ -25,7 +25,7 @@ use crate::store::accounts::Filter;
 /// The most profiles in one call.
 const BATCH_MAX: usize = 200;
 /// The longest `max_age` that can be meant: some ten thousand years.
-const MAX_AGE_MAX: Duration = Duration::from_hours(10_000 * 365 * 24);
+const MAX_AGE_MAX: Duration = Duration::from_secs(315_576_000_000);
 
 #[tonic::async_trait]
 impl ProfileService for Api {

@@ -1,10 +1,12 @@
 //! `dev`: everything on one machine, with nothing installed or registered.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use threads_identity::proto::v1::access_token_service_client::AccessTokenServiceClient;
@@ -274,6 +276,22 @@ async fn busy_ports_move_and_are_free_afterwards() {
 }
 
 #[tokio::test]
+async fn nobody_who_stays_connected_keeps_it_from_stopping() {
+    let directory = Directory::new("dev-silent");
+    let dev = Dev::start(&directory.path("data"));
+    let open = |address: &String| {
+        let connect = || std::net::TcpStream::connect(address).unwrap();
+        let (silent, mut half) = (connect(), connect());
+        half.write_all(b"GET / HTTP/1.1\r\nhost").unwrap();
+        [silent, half]
+    };
+    let _open: Vec<_> = dev.addresses().iter().map(open).collect();
+    let begun = Instant::now();
+    dev.stop("-INT");
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn kill_9_leaves_no_postgres() {
     let directory = Directory::new("dev-killed");
     let data_dir = directory.path("data");
@@ -308,6 +326,17 @@ async fn keys_that_were_lost_are_named_and_end_it() {
 fn a_folder_that_cannot_be_made_is_named() {
     let error = run(&["dev", "--data-dir", "/proc/nowhere"]).bad();
     assert!(error.contains("/proc/nowhere"), "{error}");
+}
+
+#[test]
+fn a_named_server_that_does_not_answer_is_named_without_its_password() {
+    let directory = Directory::new("dev-named");
+    for url in ["postgres://a:canary@127.0.0.1:1/x", "mysql://a:canary@127.0.0.1"] {
+        let mut dev = dev(&directory.path("data"));
+        dev.env("THREADS_IDENTITY_DEV_DATABASE_URL", url);
+        let error = end(dev).bad();
+        assert!(error.contains("THREADS_IDENTITY_DEV_DATABASE_URL") && !error.contains("canary"), "{error}");
+    }
 }
 
 #[tokio::test]

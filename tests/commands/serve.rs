@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 use sqlx::Connection as _;
@@ -16,7 +17,7 @@ use threads_identity::proto::v1::{
     CreateAuthorizationUrlResponse, FetchAccessTokenRequest, ListProfilesRequest,
 };
 use threads_identity::sealing::Keyring;
-use threads_identity::simulator::{Decision, Options, Simulator};
+use threads_identity::simulator::{self, Decision, Fault, Options, Simulator};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
@@ -103,7 +104,7 @@ impl Service {
             if reqwest::get(&url).await.is_ok_and(|answer| answer.status() == 200) {
                 return;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         panic!("it is not ready: {:#?}", self.running.errors());
     }
@@ -329,6 +330,27 @@ async fn it_logs_json_without_secrets_and_drains_on_term() {
 }
 
 #[tokio::test]
+async fn what_has_begun_is_finished_before_it_ends() {
+    let database = database().await;
+    let setting = Setting::new("serve-drains", database.url()).await;
+    let mut service = Service::start(setting.serve(), &setting.key).await;
+    let controls = setting.simulator.controls();
+    let created = service.create("user-1").await;
+    let callback_url = controls.consent(&created.authorization_url, "full", Decision::Allow).unwrap();
+    controls.fault_next(simulator::Endpoint::CodeExchange, Fault::Delay(Duration::from_secs(1)));
+    let stopped = async {
+        while controls.count(simulator::Endpoint::CodeExchange) == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        service.running.signal("-TERM");
+    };
+    let (completed, ()) = tokio::join!(service.complete(&callback_url, "user-1"), stopped);
+    assert_eq!(completed.account.unwrap().user_id, "user-1");
+    let status = tokio::task::spawn_blocking(move || service.running.wait()).await.unwrap();
+    assert_eq!(status.code(), Some(0));
+}
+
+#[tokio::test]
 async fn one_app_needs_nothing_but_environment() {
     let database = database().await;
     let setting = Setting::new("serve-environment", database.url()).await;
@@ -375,7 +397,7 @@ async fn two_replicas_finish_each_others_authorizations() {
         let listed = profiles.list_profiles(here.request(list)).await.unwrap().into_inner().profiles;
         assert_eq!(listed[0].profile, a.profile);
     }
-    assert_eq!(controls.count(threads_identity::simulator::Endpoint::CodeExchange), 2);
+    assert_eq!(controls.count(simulator::Endpoint::CodeExchange), 2);
     assert_eq!(controls.violations(), Vec::<String>::new());
     let mut sql = sqlx::PgConnection::connect(database.url()).await.unwrap();
     let accounts: i64 =

@@ -59,7 +59,10 @@ impl<'a> Attempt<'a> {
         let account =
             self.complete().await.unwrap_or_else(|error| panic!("{shown}: {error:?}")).account.unwrap();
         assert_eq!(self.world.controls.count(Endpoint::CodeExchange), self.exchanges + 1, "{shown}");
-        assert_eq!(Some(self.world.token_of(&account).await), self.world.controls.newest_token(&self.persona));
+        assert_eq!(
+            Some(self.world.token_of(&account).await),
+            self.world.controls.newest_token(&self.persona)
+        );
     }
 }
 
