@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -118,12 +119,12 @@ where
             (self.inner.call(request), deadline)
         });
         let work = async move {
-            outer.service.metrics.calls_in_flight.inc();
+            let in_flight = InFlight::new(&outer.service.metrics.calls_in_flight);
             let mut response = match answer {
                 Ok((answer, deadline)) => run(answer, deadline).await,
                 Err(status) => Ok(status.into_http()),
             };
-            outer.service.metrics.calls_in_flight.dec();
+            drop(in_flight);
             if let Ok(response) = &mut response {
                 if !is_health {
                     give_reason(response, method.is_some());
@@ -136,6 +137,22 @@ where
             response
         };
         Box::pin(REQUEST_ID.scope(request_id, work).instrument(span))
+    }
+}
+
+/// One call being answered; over also when its caller gives up and it is dropped.
+struct InFlight(Gauge);
+
+impl InFlight {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
