@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::coalescer::Batch;
-use super::{CorruptRow, StoreError, split_scopes};
+use super::{CorruptRow, StoreError, run, split_scopes};
 use crate::ids::{AccountId, ThreadsUserId};
 use crate::profile::Profile;
 use crate::states::{AccountState, StateReason};
@@ -207,7 +207,7 @@ pub async fn page(
     let states: Vec<String> = filter.states.iter().map(|state| state.as_str().to_owned()).collect();
     let rows = match filter.user_id {
         Some(user_id) => {
-            sqlx::query_as!(
+            let query = sqlx::query_as!(
                 AccountRow,
                 "select account_id, app_id, threads_user_id, user_id, state, state_reason, scopes,
                         create_time, update_time, authorize_time,
@@ -222,12 +222,11 @@ pub async fn page(
                 after,
                 &states,
                 limit
-            )
-            .fetch_all(pool)
-            .await?
+            );
+            run(pool, async |connection| query.fetch_all(connection).await).await?
         }
         None => {
-            sqlx::query_as!(
+            let query = sqlx::query_as!(
                 AccountRow,
                 "select account_id, app_id, threads_user_id, user_id, state, state_reason, scopes,
                         create_time, update_time, authorize_time,
@@ -241,9 +240,8 @@ pub async fn page(
                 after,
                 &states,
                 limit
-            )
-            .fetch_all(pool)
-            .await?
+            );
+            run(pool, async |connection| query.fetch_all(connection).await).await?
         }
     };
     parse_all(rows)
@@ -263,7 +261,7 @@ pub async fn unlink(
     reason: StateReason,
     now: OffsetDateTime,
 ) -> Result<Option<Account>, StoreError> {
-    let row = sqlx::query_as!(
+    let query = sqlx::query_as!(
         AccountRow,
         r#"with unlinked as (
                update accounts
@@ -289,9 +287,8 @@ pub async fn unlink(
         user_id,
         reason.as_str(),
         now
-    )
-    .fetch_optional(pool)
-    .await?;
+    );
+    let row = run(pool, async |connection| query.fetch_optional(connection).await).await?;
     Ok(parse_all(row.into_iter().collect())?.pop())
 }
 
@@ -307,7 +304,7 @@ pub async fn store_profile(
     profile: &Profile,
     now: OffsetDateTime,
 ) -> Result<bool, StoreError> {
-    let stored = sqlx::query!(
+    let query = sqlx::query!(
         "with before as (
              select account_id, row(username, name, biography, is_verified) as shown
              from accounts where account_id = $1
@@ -333,8 +330,7 @@ pub async fn store_profile(
         profile.biography,
         profile.is_verified,
         now
-    )
-    .fetch_optional(pool)
-    .await?;
+    );
+    let stored = run(pool, async |connection| query.fetch_optional(connection).await).await?;
     Ok(stored.is_some())
 }

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::coalescer::Batch;
-use super::{CorruptRow, StoreError, join_scopes, split_scopes};
+use super::{CorruptRow, StoreError, join_scopes, run, split_scopes};
 use crate::ids::{AccountId, ThreadsUserId};
 use crate::states::{AccountState, StateReason};
 
@@ -140,5 +140,5 @@ impl Batch for FetchTokens {
 /// [`StoreError`].
 pub async fn sealed_token(pool: &PgPool, id: AccountId) -> Result<Option<Vec<u8>>, StoreError> {
     let token = sqlx::query_scalar!("select token from accounts where account_id = $1", id.0);
-    Ok(token.fetch_optional(pool).await?.flatten())
+    Ok(run(pool, async |connection| token.fetch_optional(connection).await).await?.flatten())
 }
