@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Postgres};
 use time::OffsetDateTime;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -35,6 +36,10 @@ pub static MIGRATOR: Migrator = sqlx::migrate!();
 const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// How long a call waits for a connection of the pool.
 const ACQUIRE_MAX: Duration = Duration::from_secs(2);
+
+/// The longest that a statement may take, on top of Postgres' own limit: a
+/// network that swallows everything never answers.
+const RUN_MAX: Duration = Duration::from_secs(3);
 
 /// Why the database did not do what was asked. Holds no value of any row.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -210,6 +215,34 @@ fn pool(options: PgConnectOptions, size: u32) -> PgPool {
         .connect_lazy_with(options)
 }
 
+/// Runs a statement on a connection of the pool, for at most [`RUN_MAX`].
+async fn run<T>(
+    pool: &PgPool,
+    statement: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+) -> Result<T, StoreError> {
+    let mut lent = Lent(Some(pool.acquire().await?));
+    let Some(connection) = &mut lent.0 else { return Err(StoreError::Unavailable("no connection")) };
+    match timeout(RUN_MAX, statement(connection)).await {
+        Ok(result) => {
+            drop(lent.0.take());
+            Ok(result?)
+        }
+        Err(_) => Err(StoreError::Unavailable("a statement got no answer in time")),
+    }
+}
+
+/// A connection of the pool while a statement runs on it. If that is given up,
+/// the connection does not go back: the pool would ping it first, and behind a
+/// network that swallows everything wait for the answer, and keep its place, for
+/// ever.
+struct Lent(Option<PoolConnection<Postgres>>);
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.0.take().map(PoolConnection::detach);
+    }
+}
+
 /// Whether a connection may be lent out. One round trip in place of the ping it
 /// replaces: it catches a connection that a cancelled `begin` left inside a
 /// transaction (sqlx 0.9.0), and a primary that has been demoted. The simple
@@ -292,5 +325,6 @@ pub fn split_scopes(scopes: &str) -> Vec<String> {
 /// # Errors
 /// [`StoreError`].
 pub async fn postgres_time(pool: &PgPool) -> Result<OffsetDateTime, StoreError> {
-    Ok(sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#).fetch_one(pool).await?)
+    let query = sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#);
+    run(pool, async |connection| query.fetch_one(connection).await).await
 }

@@ -59,7 +59,7 @@ pub async fn fetch(service: &Service, app: &App, wish: Wish) -> Result<Fetched> 
         now,
     };
     let not_found = || Error::new(Reason::AccountNotFound).with("account_id", id);
-    let found = service.store.token_fetches.submit(fetch).await?.ok_or_else(not_found)?;
+    let found = service.store.token_fetches.submit(fetch).await??.ok_or_else(not_found)?;
     let (Some(sealed), Some(expire_time)) = (&found.granted, found.token_expire_time) else {
         return Err(refusal(id, &found, &wish.required_scopes, now));
     };

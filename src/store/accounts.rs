@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::coalescer::Batch;
-use super::{CorruptRow, StoreError, split_scopes};
+use super::{CorruptRow, StoreError, run, split_scopes};
 use crate::ids::{AccountId, ThreadsUserId};
 use crate::profile::Profile;
 use crate::states::{AccountState, StateReason};
@@ -208,11 +208,10 @@ pub async fn page(
 ) -> Result<Vec<Account>, StoreError> {
     let after = after.map_or(Uuid::nil(), |id| id.0);
     let states: Vec<String> = filter.states.iter().map(|state| state.as_str().to_owned()).collect();
-    let rows = match filter.user_id {
-        Some(user_id) => {
-            sqlx::query_as!(
-                AccountRow,
-                "select account_id, app_id, threads_user_id, user_id, state, state_reason, scopes,
+    let rows = if let Some(user_id) = filter.user_id {
+        let query = sqlx::query_as!(
+            AccountRow,
+            "select account_id, app_id, threads_user_id, user_id, state, state_reason, scopes,
                         create_time, update_time, authorize_time,
                         token_expire_time, token_refresh_time, last_token_fetch_time,
                         username, name, picture_url, biography, is_verified, profile_fetch_time
@@ -220,19 +219,17 @@ pub async fn page(
                  where app_id = $1 and user_id = $2 and account_id > $3 and state = any($4)
                  order by account_id
                  limit $5",
-                filter.app_id,
-                user_id,
-                after,
-                &states,
-                limit
-            )
-            .fetch_all(pool)
-            .await?
-        }
-        None => {
-            sqlx::query_as!(
-                AccountRow,
-                "select account_id, app_id, threads_user_id, user_id, state, state_reason, scopes,
+            filter.app_id,
+            user_id,
+            after,
+            &states,
+            limit
+        );
+        run(pool, async |connection| query.fetch_all(connection).await).await?
+    } else {
+        let query = sqlx::query_as!(
+            AccountRow,
+            "select account_id, app_id, threads_user_id, user_id, state, state_reason, scopes,
                         create_time, update_time, authorize_time,
                         token_expire_time, token_refresh_time, last_token_fetch_time,
                         username, name, picture_url, biography, is_verified, profile_fetch_time
@@ -240,14 +237,12 @@ pub async fn page(
                  where app_id = $1 and account_id > $2 and state = any($3)
                  order by account_id
                  limit $4",
-                filter.app_id,
-                after,
-                &states,
-                limit
-            )
-            .fetch_all(pool)
-            .await?
-        }
+            filter.app_id,
+            after,
+            &states,
+            limit
+        );
+        run(pool, async |connection| query.fetch_all(connection).await).await?
     };
     parse_all(rows)
 }
@@ -266,7 +261,7 @@ pub async fn unlink(
     reason: StateReason,
     now: OffsetDateTime,
 ) -> Result<Option<Account>, StoreError> {
-    let row = sqlx::query_as!(
+    let query = sqlx::query_as!(
         AccountRow,
         r#"with unlinked as (
                update accounts
@@ -292,9 +287,8 @@ pub async fn unlink(
         user_id,
         reason.as_str(),
         now
-    )
-    .fetch_optional(pool)
-    .await?;
+    );
+    let row = run(pool, async |connection| query.fetch_optional(connection).await).await?;
     Ok(parse_all(row.into_iter().collect())?.pop())
 }
 
@@ -310,7 +304,7 @@ pub async fn store_profile(
     profile: &Profile,
     now: OffsetDateTime,
 ) -> Result<bool, StoreError> {
-    let stored = sqlx::query!(
+    let query = sqlx::query!(
         "with before as (
              select account_id, row(username, name, biography, is_verified) as shown
              from accounts where account_id = $1
@@ -336,8 +330,7 @@ pub async fn store_profile(
         profile.biography,
         profile.is_verified,
         now
-    )
-    .fetch_optional(pool)
-    .await?;
+    );
+    let stored = run(pool, async |connection| query.fetch_optional(connection).await).await?;
     Ok(stored.is_some())
 }

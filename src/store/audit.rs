@@ -3,7 +3,7 @@
 use sqlx::PgPool;
 use time::OffsetDateTime;
 
-use super::StoreError;
+use super::{StoreError, run};
 use crate::ids::AuthorizationId;
 
 /// Notes that an authorization was presented for another user or browser
@@ -19,7 +19,7 @@ pub async fn session_mismatch(
     caller: &str,
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
-    sqlx::query!(
+    let query = sqlx::query!(
         "insert into audit (app_id, authorization_id, user_id, caller, action, audit_time)
          values ($1, $2, $3, $4, 'SESSION_MISMATCH', $5)",
         app_id,
@@ -27,8 +27,7 @@ pub async fn session_mismatch(
         user_id,
         caller,
         now
-    )
-    .execute(pool)
-    .await?;
+    );
+    run(pool, async |connection| query.execute(connection).await).await?;
     Ok(())
 }

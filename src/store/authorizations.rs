@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::coalescer::Batch;
-use super::{CorruptRow, StoreError, join_scopes, split_scopes};
+use super::{CorruptRow, StoreError, join_scopes, run, split_scopes};
 use crate::error::Reason;
 use crate::ids::{AccountId, AuthorizationId};
 use crate::states::{AuthorizationState, LinkOutcome, StateReason, Step};
@@ -401,7 +401,7 @@ pub async fn resume(
     claim_expire_time: OffsetDateTime,
     now: OffsetDateTime,
 ) -> Result<Option<Resumed>, StoreError> {
-    let row = sqlx::query!(
+    let query = sqlx::query!(
         // Back from UNSENT to EXCHANGING before the code is sent: from here on
         // it may have been.
         r#"with before as (
@@ -417,9 +417,8 @@ pub async fn resume(
         claim_id,
         claim_expire_time,
         now
-    )
-    .fetch_optional(pool)
-    .await?;
+    );
+    let row = run(pool, async |connection| query.fetch_optional(connection).await).await?;
     let Some(row) = row else { return Ok(None) };
     let corrupt = || CorruptRow { table: "authorizations", id: id.0, what: "unknown step" }.into_sqlx();
     let step = Step::parse(&row.step).ok_or_else(corrupt)?;
@@ -438,7 +437,7 @@ pub async fn release(
     unsent: bool,
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
-    sqlx::query!(
+    let query = sqlx::query!(
         "update authorizations
          set claim_expire_time = $3, step = case when $4 then 'UNSENT' else step end
          where authorization_id = $1 and claim_id = $2 and state = 'IN_PROGRESS'",
@@ -446,9 +445,8 @@ pub async fn release(
         claim_id,
         now,
         unsent
-    )
-    .execute(pool)
-    .await?;
+    );
+    run(pool, async |connection| query.execute(connection).await).await?;
     Ok(())
 }
 
@@ -464,7 +462,7 @@ pub async fn end(
     ending: Ending,
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
-    sqlx::query!(
+    let query = sqlx::query!(
         "update authorizations
          set state = $3, failure_reason = $4, failure_state_reason = $5, end_time = $6,
              short_lived_token = null, short_lived_expire_time = null
@@ -475,8 +473,7 @@ pub async fn end(
         ending.reason.as_str_name(),
         ending.state_reason.map(StateReason::as_str),
         now
-    )
-    .execute(pool)
-    .await?;
+    );
+    run(pool, async |connection| query.execute(connection).await).await?;
     Ok(())
 }

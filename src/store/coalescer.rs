@@ -22,16 +22,13 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::{StoreError, connect};
+use super::{RUN_MAX, StoreError, connect};
 use crate::metrics::{BatchLabels, Metrics};
 
 /// The most requests in one statement.
 const BATCH_MAX: usize = 256;
 /// The most requests that wait; one more is OVERLOADED.
 const QUEUE_MAX: usize = 4096;
-/// The longest that a statement may take, on top of Postgres' own limit: a
-/// network that swallows everything never answers.
-const RUN_MAX: Duration = Duration::from_secs(3);
 /// How long after a failed connection attempt the next one may start.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
 /// How often a batch that lost against another transaction is tried.

@@ -3,7 +3,7 @@
 use sqlx::PgPool;
 use time::OffsetDateTime;
 
-use super::{MIGRATOR, StoreError};
+use super::{MIGRATOR, StoreError, run};
 
 /// Why a database is not to be used.
 #[derive(Debug, thiserror::Error)]
@@ -28,22 +28,18 @@ pub enum Unfit {
 /// # Errors
 /// [`Unfit`].
 pub async fn check(pool: &PgPool, fingerprint: &[u8; 32], now: OffsetDateTime) -> Result<(), Unfit> {
-    let applied = sqlx::query_scalar!("select version from _sqlx_migrations where success")
-        .fetch_all(pool)
-        .await
-        .map_err(StoreError::from)?;
+    let query = sqlx::query_scalar!("select version from _sqlx_migrations where success");
+    let applied = run(pool, async |connection| query.fetch_all(connection).await).await?;
     if MIGRATOR.iter().any(|migration| !applied.contains(&migration.version)) {
         return Err(Unfit::SchemaOld);
     }
-    let stored = sqlx::query_scalar!(
+    let query = sqlx::query_scalar!(
         "insert into deployment (id_key_fingerprint, create_time) values ($1, $2)
          on conflict (only_row) do update set only_row = true
          returning id_key_fingerprint",
         fingerprint.as_slice(),
         now
-    )
-    .fetch_one(pool)
-    .await
-    .map_err(StoreError::from)?;
+    );
+    let stored = run(pool, async |connection| query.fetch_one(connection).await).await?;
     if stored == fingerprint { Ok(()) } else { Err(Unfit::OtherIdKey) }
 }

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::coalescer::Batch;
-use super::{CorruptRow, StoreError, join_scopes, split_scopes};
+use super::{CorruptRow, StoreError, join_scopes, run, split_scopes};
 use crate::ids::{AccountId, ThreadsUserId};
 use crate::states::{AccountState, StateReason};
 
@@ -47,11 +47,14 @@ pub struct TokenFetched {
 
 /// Fetches tokens: concurrent fetches share one update and one insert, which are
 /// committed before any token leaves. `None`: that user has no such account.
+///
+/// A corrupt row is the answer of its own fetch and no error of the statement:
+/// that is committed, and to run it again would record the others twice.
 pub struct FetchTokens;
 
 impl Batch for FetchTokens {
     type Request = TokenFetch;
-    type Answer = Option<TokenFetched>;
+    type Answer = Result<Option<TokenFetched>, StoreError>;
     const NAME: &'static str = "token_fetches";
 
     #[expect(clippy::too_many_lines, reason = "one statement, and the arrays that feed it")]
@@ -108,25 +111,27 @@ impl Batch for FetchTokens {
         )
         .fetch_all(connection)
         .await?;
-        let mut answers = Vec::with_capacity(rows.len());
-        for row in rows {
-            let Some(id) = row.account_id else {
-                answers.push(None);
-                continue;
-            };
-            let corrupt = |what| CorruptRow { table: "accounts", id, what }.into_sqlx();
-            let state = row.state.as_deref().and_then(AccountState::parse);
-            let person = row.threads_user_id.as_deref().and_then(ThreadsUserId::parse);
-            answers.push(Some(TokenFetched {
-                state: state.ok_or_else(|| corrupt("unknown state"))?,
-                state_reason: row.state_reason.as_deref().and_then(StateReason::parse),
-                scopes: split_scopes(&row.scopes.unwrap_or_default()),
-                threads_user_id: person.ok_or_else(|| corrupt("not a Threads id"))?,
-                token_expire_time: row.token_expire_time,
-                granted: row.token,
-            }));
-        }
-        Ok(answers)
+        Ok(rows
+            .into_iter()
+            .map(|row| {
+                let Some(id) = row.account_id else { return Ok(None) };
+                let corrupt = |what| CorruptRow { table: "accounts", id, what }.into_sqlx();
+                let state = row.state.as_deref().and_then(AccountState::parse);
+                let state_reason = match row.state_reason.as_deref().map(StateReason::parse) {
+                    Some(None) => return Err(corrupt("unknown state reason").into()),
+                    known => known.flatten(),
+                };
+                let person = row.threads_user_id.as_deref().and_then(ThreadsUserId::parse);
+                Ok(Some(TokenFetched {
+                    state: state.ok_or_else(|| corrupt("unknown state"))?,
+                    state_reason,
+                    scopes: split_scopes(&row.scopes.unwrap_or_default()),
+                    threads_user_id: person.ok_or_else(|| corrupt("not a Threads id"))?,
+                    token_expire_time: row.token_expire_time,
+                    granted: row.token,
+                }))
+            })
+            .collect())
     }
 }
 
@@ -136,5 +141,5 @@ impl Batch for FetchTokens {
 /// [`StoreError`].
 pub async fn sealed_token(pool: &PgPool, id: AccountId) -> Result<Option<Vec<u8>>, StoreError> {
     let token = sqlx::query_scalar!("select token from accounts where account_id = $1", id.0);
-    Ok(token.fetch_optional(pool).await?.flatten())
+    Ok(run(pool, async |connection| token.fetch_optional(connection).await).await?.flatten())
 }

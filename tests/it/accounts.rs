@@ -8,7 +8,7 @@ use threads_identity::proto::v1::{
 use tonic::Code;
 
 use crate::harness::{World, bad_fields, failed, metadata};
-use crate::shorthand::{NOBODY, account, account_of_person, profile, same_refusal, token, unlink};
+use crate::shorthand::{NOBODY, STRANGER, account, account_of_person, profile, same_refusal, token, unlink};
 
 /// Account ids that this service never gives.
 const NO_IDS: [&str; 8] = [
@@ -71,7 +71,12 @@ async fn another_users_account_cannot_be_told_from_none() {
         let theirs = accounts.get_account(account(id, Some(user_id))).await;
         same_refusal(theirs, id, accounts.get_account(account(NOBODY, Some(user_id))).await, NOBODY);
         let theirs = accounts.get_account(account_of_person(person, Some(user_id))).await;
-        same_refusal(theirs, person, accounts.get_account(account_of_person("1", Some(user_id))).await, "1");
+        same_refusal(
+            theirs,
+            person,
+            accounts.get_account(account_of_person(STRANGER, Some(user_id))).await,
+            STRANGER,
+        );
         let theirs = profiles.get_profile(profile(id, Some(user_id))).await;
         same_refusal(theirs, id, profiles.get_profile(profile(NOBODY, Some(user_id))).await, NOBODY);
         let theirs = tokens.fetch_access_token(token(id, user_id)).await;

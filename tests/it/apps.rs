@@ -9,7 +9,7 @@ use tonic::Code;
 
 use crate::harness::{World, completion, failed, link};
 use crate::shorthand::{
-    NOBODY, account, account_of_person, fresh_profile, profile, same_refusal, token, unlink,
+    NOBODY, STRANGER, account, account_of_person, fresh_profile, profile, same_refusal, token, unlink,
 };
 
 /// Links in the app of this caller; the account, and the authorization's id.
@@ -61,7 +61,12 @@ async fn an_id_of_the_other_app_cannot_be_told_from_none() {
             same_refusal(refused, id, accounts.get_account(account(NOBODY, user_id)).await, NOBODY);
             let person = other.threads_user_id.as_str();
             let refused = accounts.get_account(account_of_person(person, user_id)).await;
-            same_refusal(refused, person, accounts.get_account(account_of_person("1", user_id)).await, "1");
+            same_refusal(
+                refused,
+                person,
+                accounts.get_account(account_of_person(STRANGER, user_id)).await,
+                STRANGER,
+            );
             let refused = profiles.get_profile(profile(id, user_id)).await;
             same_refusal(refused, id, profiles.get_profile(profile(NOBODY, user_id)).await, NOBODY);
         }

@@ -7,7 +7,13 @@
     clippy::disallowed_methods,
     clippy::type_complexity,
     clippy::format_push_string,
-    reason = "a test that cannot go on fails, and its tasks end with it"
+    clippy::format_collect,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::similar_names,
+    clippy::items_after_statements,
+    clippy::too_many_lines,
+    reason = "a test that cannot go on fails, its tasks end with it, its numbers are small, and it reads from top to bottom"
 )]
 
 mod access_tokens;

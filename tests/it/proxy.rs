@@ -97,12 +97,14 @@ enum Target {
 }
 
 fn target(url: &Url) -> Target {
-    let value =
-        |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
-    let port = value("port").or_else(|| url.port().map(|port| port.to_string())).unwrap_or("5432".to_owned());
-    match value("host") {
-        Some(folder) => Target::Socket(format!("{folder}/.s.PGSQL.{port}").into()),
-        None => Target::Address(format!("{}:{port}", url.host_str().unwrap())),
+    let port = url.port().unwrap_or(5432);
+    // A folder in the host's place is percent-encoded.
+    let encoded = url.host_str().unwrap();
+    let host = url::form_urlencoded::parse(encoded.as_bytes()).next().unwrap().0.into_owned();
+    if host.starts_with('/') {
+        Target::Socket(format!("{host}/.s.PGSQL.{port}").into())
+    } else {
+        Target::Address(format!("{host}:{port}"))
     }
 }
 

@@ -159,7 +159,8 @@ async fn a_corrupt_row_beside_a_token_leaves_its_record_as_it_is() {
             );
         }
     }
-    assert_eq!(world.look_up("select count(*) from audit").await, "18");
+    let twice = "select count(*) from (select from audit group by account_id having count(*) > 1) t";
+    assert_eq!(world.look_up(twice).await, "0");
 }
 
 #[tokio::test]
@@ -186,6 +187,11 @@ async fn connections_that_die_between_calls_are_replaced() {
 async fn connections_that_die_under_calls_are_replaced() {
     let world = World::start().await;
     let id = world.linked("user-1", "full").await.account_id;
+    // Connections that have served before: a new one that dies is not tried again.
+    for _ in 0..2 {
+        world.account(&id).await.unwrap();
+        world.token(token(&id, "user-1")).await.unwrap();
+    }
     let mut sql = world.sql().await;
     sqlx::raw_sql("begin; lock table accounts in access exclusive mode").execute(&mut sql).await.unwrap();
     let breaking = async {
@@ -198,5 +204,5 @@ async fn connections_that_die_under_calls_are_replaced() {
     let (read, fetched, ()) = tokio::join!(world.account(&id), world.token(token(&id, "user-1")), breaking);
     assert_eq!(read.unwrap().account_id, id);
     assert_eq!(Some(fetched.unwrap().access_token), world.controls.newest_token("full"));
-    assert_eq!(world.look_up("select count(*) from audit").await, "1", "recorded once");
+    assert_eq!(world.look_up("select count(*) from audit").await, "3", "each recorded once");
 }

@@ -14,6 +14,9 @@ use crate::harness::World;
 /// A well-formed account id that no account has.
 pub const NOBODY: &str = "00000000-0000-8000-8000-000000000000";
 
+/// A Threads id that nobody has linked.
+pub const STRANGER: &str = "30000000000099999";
+
 /// What to ask for an account by its id.
 pub fn account(id: &str, user_id: Option<&str>) -> GetAccountRequest {
     GetAccountRequest {
