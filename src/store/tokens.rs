@@ -80,14 +80,21 @@ impl Batch for FetchTokens {
                    where a.state = 'ACTIVE' and a.token_expire_time > w.now
                      and a.token_expire_time >= w.good_until
                      and string_to_array(a.scopes, ' ') @> string_to_array(w.required_scopes, ' ')
+               ), due as (
+                   -- Once a minute at most, so that a busy token is not a busy row. Locked in one order
+                   -- everywhere, so that two replicas never wait for each other in a circle.
+                   select a.account_id, g.minute
+                   from accounts a
+                   join (select account_id, date_trunc('minute', max(now)) as minute
+                         from granted group by account_id) g using (account_id)
+                   where a.last_token_fetch_time is null or a.last_token_fetch_time < g.minute
+                   order by a.account_id
+                   for no key update of a
                ), touched as (
-                   -- Once a minute at most, so that a busy token is not a busy row.
                    update accounts a
-                   set last_token_fetch_time = g.minute
-                   from (select account_id, date_trunc('minute', max(now)) as minute
-                         from granted group by account_id) g
-                   where a.account_id = g.account_id
-                     and (a.last_token_fetch_time is null or a.last_token_fetch_time < g.minute)
+                   set last_token_fetch_time = d.minute
+                   from due d
+                   where a.account_id = d.account_id
                ), audited as (
                    insert into audit (app_id, account_id, user_id, caller, action, purpose, audit_time)
                    select app_id, account_id, user_id, caller, 'FETCH_ACCESS_TOKEN', purpose, now
