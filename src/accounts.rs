@@ -6,6 +6,9 @@ use crate::service::{App, Service};
 use crate::states::{AccountState, StateReason};
 use crate::store::accounts::{self, Account, Filter};
 
+/// How often an account is unlinked that somebody links again at the same time.
+const UNLINK_TRIES: usize = 5;
+
 /// How a caller names an account.
 #[derive(Debug, Clone)]
 pub enum AccountName {
@@ -83,23 +86,25 @@ pub async fn list(
 /// # Errors
 /// `ACCOUNT_NOT_FOUND`, or the store's.
 pub async fn unlink(service: &Service, app: &App, id: AccountId, user_id: &str) -> Result<Account> {
-    let now = service.clock.now();
-    let pool = service.store.pool.clone();
-    let (app_id, user) = (app.id().to_owned(), user_id.to_owned());
-    let unlinked = service.finish(async move {
-        let reason = StateReason::UnlinkedByCaller;
-        Ok(accounts::unlink(&pool, &app_id, id, &user, reason, now).await?)
-    });
-    if let Some(account) = unlinked.await? {
-        tracing::info!(account.id = %id, "unlinked by a caller");
-        return Ok(account);
+    for _ in 0..UNLINK_TRIES {
+        let now = service.clock.now();
+        let pool = service.store.pool.clone();
+        let (app_id, user) = (app.id().to_owned(), user_id.to_owned());
+        let unlinked = service.finish(async move {
+            let reason = StateReason::UnlinkedByCaller;
+            Ok(accounts::unlink(&pool, &app_id, id, &user, reason, now).await?)
+        });
+        if let Some(account) = unlinked.await? {
+            tracing::info!(account.id = %id, "unlinked by a caller");
+            return Ok(account);
+        }
+        let account = get(service, app, &AccountName::Id(id), Some(user_id)).await?;
+        if account.state == AccountState::Unlinked {
+            return Ok(account);
+        }
+        // Linked again between the two looks: once more.
     }
-    let account = get(service, app, &AccountName::Id(id), Some(user_id)).await?;
-    match account.state {
-        AccountState::Unlinked => Ok(account),
-        // Linked again in between: whoever asked wanted it unlinked before that.
-        _ => Err(Error::new(Reason::StorageUnavailable)),
-    }
+    Err(Error::new(Reason::StorageUnavailable))
 }
 
 /// What is not the caller's app's, or not the named user's, does not exist.

@@ -216,9 +216,15 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 #[expect(clippy::print_stderr, reason = "the command's answer to a person")]
 fn report(error: &(dyn std::error::Error + 'static)) {
     eprintln!("threads-identity: {error}");
+    let mut told = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        eprintln!("  because: {error}");
+        let text = error.to_string();
+        // Some errors already tell what lies behind them.
+        if !told.contains(&text) {
+            eprintln!("  because: {text}");
+        }
+        told = text;
         cause = error.source();
     }
 }

@@ -3,6 +3,7 @@
 //! The modules below hold the SQL. They are straight lines: what to do is
 //! decided in the flows. Times come in as arguments, because the clock does.
 
+use std::io;
 use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,7 +92,12 @@ impl From<sqlx::Error> for StoreError {
                     _ => Self::Refused(format!("{code} {}", database.constraint().unwrap_or_default())),
                 }
             }
-            sqlx::Error::PoolTimedOut => Self::Unavailable("no connection was free in time"),
+            sqlx::Error::PoolTimedOut => Self::Unavailable("no connection could be had in time"),
+            sqlx::Error::Io(error)
+                if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) =>
+            {
+                Self::Unavailable("nothing listens where database.url points")
+            }
             sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => {
                 Self::Unavailable("the connection broke")
             }
@@ -195,7 +201,9 @@ pub fn connect_options(url: &DatabaseUrl) -> Result<PgConnectOptions, UrlError> 
         .application_name("threads-identity")
         .options([
             ("statement_timeout", "2s"),
-            ("lock_timeout", "1s"),
+            // Longer than Postgres' deadlock_timeout of 1 s: a circle is to end as a
+            // deadlock, which is tried again, and not as a lock that was not free.
+            ("lock_timeout", "1500ms"),
             ("idle_in_transaction_session_timeout", "5s"),
         ])
         .disable_statement_logging())

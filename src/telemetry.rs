@@ -1,5 +1,7 @@
 //! Logs. To standard error, so that standard output stays free for results.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
@@ -19,6 +21,7 @@ pub fn init(format: LogFormat, filter: Option<&str>, default: &str) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_span_events(FmtSpan::NONE);
     let started = match format {
         LogFormat::Json => {

@@ -18,12 +18,14 @@ pub(super) fn add(name: &str, app: &str, roles: &[String]) -> CommandResult {
         ("name".to_owned(), name.into()),
         ("app".to_owned(), app.into()),
         ("roles".to_owned(), roles.to_vec().into()),
-        ("key_sha256".to_owned(), vec![hash].into()),
+        ("key_sha256".to_owned(), vec![hash.clone()].into()),
     ]);
     print(format_args!("The key of {name}. It is shown this once; the caller sends it as"));
     print("`authorization: Bearer KEY`:\n");
     print(format_args!("  {key}\n"));
     print("The lines for the configuration:\n");
     print(format_args!("[[callers]]\n{caller}"));
+    print("# Or without a file, for one caller with the roles link, read, sync and token:");
+    print(format_args!("# THREADS_IDENTITY_CALLER_KEY_SHA256={hash}"));
     Ok(())
 }

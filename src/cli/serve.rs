@@ -17,7 +17,9 @@ use crate::store;
 /// Runs the service until it is asked to stop.
 pub(super) async fn run(file: Option<&Path>, json: bool, variables: &Variables) -> CommandResult {
     let config = Config::load(file, variables.iter().cloned())?;
-    tracing::info!(config = ?config, "starting");
+    let apps: Vec<&str> = config.apps.iter().map(|app| app.id.as_str()).collect();
+    let callers: Vec<&str> = config.callers.iter().map(|caller| caller.name.as_str()).collect();
+    tracing::info!(?apps, ?callers, version = env!("CARGO_PKG_VERSION"), "starting");
     let service = Arc::new(Service::new(&config, Arc::new(SystemClock))?);
     let listeners = Listeners::bind(&config).await?;
     let (grpc, ops) = (listeners.grpc_address()?, listeners.ops_address()?);

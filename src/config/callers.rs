@@ -100,6 +100,8 @@ fn read(mut section: Section<'_>, apps: &[String]) -> Option<CallerConfig> {
             None
         }
         (None, [only]) => Some(only.clone()),
+        // What is wrong with the apps is told already.
+        (None, []) => None,
         (None, _) => {
             section.problem("app", "is required when there is more than one app");
             None

@@ -106,7 +106,7 @@ impl Session {
     }
 
     fn user_id(&self) -> String {
-        format!("demo-{}", secret::hex(&secret::sha256(&[b"user", self.cookie.as_bytes()])[..4]))
+        format!("demo-{}", secret::hex(&secret::sha256(&[b"user", self.cookie.as_bytes()])[..16]))
     }
 
     /// What only this browser session knows.

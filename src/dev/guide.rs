@@ -35,7 +35,8 @@ pub(super) fn text(places: &Places) -> String {
   The same in Python (pip install grpcio grpcio-reflection protobuf):
 
 {python}
-  Ctrl-C stops everything; the data is kept for the next start."#
+  Ctrl-C stops everything. The data is kept for the next start; the simulator
+  forgets its tokens, so link again to use them with it."#
     )
 }
 

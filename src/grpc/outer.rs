@@ -113,9 +113,11 @@ where
             caller = tracing::field::Empty,
         );
         let header = HeaderValue::from_str(&request_id).ok();
+        // Open to everybody, and so bounded in time; a watch answers at once.
+        let open = Deadline(start + DEADLINE_MAX);
         let admitted = if is_health { Ok(request) } else { outer.admit(request, method, start, &span) };
         let answer = admitted.map(|request| {
-            let deadline = request.extensions().get::<Deadline>().copied();
+            let deadline = request.extensions().get::<Deadline>().copied().unwrap_or(open);
             // Called here, where `self` is the service that said it was ready.
             (self.inner.call(request), deadline)
         });
@@ -209,14 +211,9 @@ impl Drop for Record {
 /// task; what panics is an error of this call alone.
 async fn run<E>(
     answer: impl Future<Output = Result<Response<Body>, E>>,
-    deadline: Option<Deadline>,
+    Deadline(deadline): Deadline,
 ) -> Result<Response<Body>, E> {
-    let answer = AssertUnwindSafe(answer).catch_unwind();
-    let finished = match deadline {
-        None => Ok(answer.await),
-        Some(Deadline(deadline)) => timeout_at(deadline, answer).await,
-    };
-    match finished {
+    match timeout_at(deadline, AssertUnwindSafe(answer).catch_unwind()).await {
         Ok(Ok(answer)) => answer,
         // The panic hook has logged where.
         Ok(Err(_)) => Ok(status::from_error(Error::internal("a handler panicked")).into_http()),

@@ -191,7 +191,9 @@ impl Batch for Links {
                        link_previous_user_id = case
                            when excluded.link_mode <> 'SIGN_IN' and t.user_id <> excluded.user_id
                                 and t.state <> 'UNLINKED' then t.user_id end
-                   where excluded.link_mode <> 'REJECT' or t.state = 'UNLINKED' or t.user_id = excluded.user_id
+                   where (excluded.link_mode <> 'REJECT' or t.state = 'UNLINKED' or t.user_id = excluded.user_id)
+                     -- Whoever unlinked it after this consent has the last word.
+                     and (t.state <> 'UNLINKED' or t.update_time <= excluded.authorize_time)
                    returning t.*
                ), emitted as (
                    insert into events (app_id, account_id, user_id, previous_user_id, kind, event_time)
@@ -200,9 +202,14 @@ impl Batch for Links {
                ), ended as (
                    update authorizations a
                    set state = case when l.account_id is null then 'FAILED' else 'SUCCEEDED' end,
-                       failure_reason = case when l.account_id is not null then null
-                                             when f.bound then 'ACCOUNT_NOT_FOUND'
-                                             else 'ACCOUNT_LINKED_TO_ANOTHER_USER' end,
+                       failure_reason = case
+                           when l.account_id is not null then null
+                           when exists (select from accounts x
+                                        where x.account_id = f.account_id
+                                          and (x.state = 'UNLINKED' or x.user_id = f.user_id))
+                           then 'ACCOUNT_UNLINKED'
+                           when f.bound then 'ACCOUNT_NOT_FOUND'
+                           else 'ACCOUNT_LINKED_TO_ANOTHER_USER' end,
                        outcome = l.link_outcome,
                        user_id = coalesce(l.user_id, a.user_id),
                        account_id = coalesce(l.account_id, a.account_id),

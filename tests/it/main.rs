@@ -46,3 +46,4 @@ mod sharing;
 mod shorthand;
 mod simulator;
 mod stopping;
+mod unlinking;
