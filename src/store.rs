@@ -23,6 +23,7 @@ use crate::secret::DatabaseUrl;
 pub mod accounts;
 pub mod audit;
 pub mod authorizations;
+pub mod claims;
 pub mod coalescer;
 pub mod deployment;
 pub mod links;
@@ -154,9 +155,9 @@ pub struct Store {
     /// Reads of authorizations.
     pub authorizations: Coalescer<authorizations::ReadAuthorizations>,
     /// The claim that precedes every code exchange.
-    pub claims: Coalescer<authorizations::Claims>,
+    pub claims: Coalescer<claims::Claims>,
     /// Short-lived tokens, stored while the rest of a link goes on.
-    pub short_lived: Coalescer<authorizations::StoreShortLived>,
+    pub short_lived: Coalescer<claims::StoreShortLived>,
     /// Accounts, events and outcomes.
     pub links: Coalescer<links::Links>,
     /// Token fetches with their audit rows.

@@ -15,7 +15,8 @@ use crate::service::{App, Service};
 use crate::states::{LinkOutcome, Step};
 use crate::store::StoreError;
 use crate::store::audit;
-use crate::store::authorizations::{self, Authorization, Claim, Claimed, Ending, Progress};
+use crate::store::authorizations::{Authorization, Ending, Progress};
+use crate::store::claims::{self, Claim, Claimed};
 use crate::store::links::LinkedAccount;
 
 /// The longest that the work of one completion takes.
@@ -266,8 +267,7 @@ async fn resume(
     let work_deadline = Instant::now() + WORK_MAX;
     let now = service.clock.now();
     let claim_id = mint_claim();
-    let resumed =
-        authorizations::resume(&service.store.pool, request.id, claim_id, now + CLAIM_LIFETIME, now).await;
+    let resumed = claims::resume(&service.store.pool, request.id, claim_id, now + CLAIM_LIFETIME, now).await;
     let Some(resumed) = resumed.map_err(Error::from)? else { return Ok(None) };
     let held = Held { request: request.clone(), claim_id, consent_time: found.attempt_time };
     match (resumed.step, resumed.short_lived, answer) {
@@ -285,7 +285,7 @@ async fn resume(
 /// Ends a held authorization and answers with the error that tells so.
 pub(super) async fn end(service: &Service, held: &Held, ending: Ending) -> Error {
     let now = service.clock.now();
-    let ended = authorizations::end(&service.store.pool, held.request.id, held.claim_id, ending, now).await;
+    let ended = claims::end(&service.store.pool, held.request.id, held.claim_id, ending, now).await;
     not_stored(held, ended);
     self::ended(&held.request, ending)
 }
@@ -293,8 +293,7 @@ pub(super) async fn end(service: &Service, held: &Held, ending: Ending) -> Error
 /// Leaves a held authorization to whoever asks next.
 pub(super) async fn release(service: &Service, held: &Held, unsent: bool) {
     let now = service.clock.now();
-    let left =
-        authorizations::release(&service.store.pool, held.request.id, held.claim_id, unsent, now).await;
+    let left = claims::release(&service.store.pool, held.request.id, held.claim_id, unsent, now).await;
     not_stored(held, left);
 }
 

@@ -18,7 +18,8 @@ use crate::sealing::{Place, Purpose};
 use crate::secret::{AccessToken, AuthorizationCode};
 use crate::service::{App, Service};
 use crate::states::StateReason;
-use crate::store::authorizations::{Ending, ShortLivedWrite};
+use crate::store::authorizations::Ending;
+use crate::store::claims::ShortLivedWrite;
 use crate::store::links::{Link, LinkMode, Linked, LinkedAccount};
 use crate::threads::{Class, Failure, LongLived, ShortLived};
 
