@@ -102,7 +102,6 @@ pub fn server(
     // Python's and older tools still ask by the name it had before.
     let reflection_v1alpha = reflection.then(|| describe().build_v1alpha()).transpose()?;
     let router = tonic::transport::Server::builder()
-        .tcp_nodelay(true)
         .max_concurrent_streams(STREAMS_MAX)
         .http2_max_header_list_size(HEADERS_MAX)
         .http2_keepalive_interval(Some(Duration::from_mins(1)))

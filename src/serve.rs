@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::time::timeout;
-use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::server::TcpIncoming;
 
 use crate::config::Config;
 use crate::grpc::{self, Callers};
@@ -116,7 +116,9 @@ pub async fn run(
     health.set(false).await;
 
     let stopping = service.stopping.clone();
-    let incoming = TcpListenerStream::new(listeners.grpc);
+    // tonic's own setting reaches only listeners that tonic binds; without it a
+    // lone caller waits for delayed acknowledgements, some 27 ms a call.
+    let incoming = TcpIncoming::from(listeners.grpc).with_nodelay(Some(true));
     let grpc = router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
     let ops = axum::serve(listeners.ops, ops::router(Arc::clone(&service), readiness.clone())).into_future();
     let watch = readiness.watch(&service);
