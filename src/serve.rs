@@ -69,9 +69,7 @@ impl Listeners {
     /// [`ServeError::Listen`], or [`ServeError::Open`].
     pub async fn bind(config: &Config) -> Result<Self, ServeError> {
         let server = &config.server;
-        if config.is_open() && !server.grpc_listen.ip().is_loopback() {
-            return Err(ServeError::Open(server.grpc_listen));
-        }
+        refuse_open(config, server.grpc_listen)?;
         Ok(Self {
             grpc: bind("server.grpc_listen", server.grpc_listen).await?,
             ops: bind("server.ops_listen", server.ops_listen).await?,
@@ -95,6 +93,12 @@ impl Listeners {
     }
 }
 
+/// Refuses to serve everybody: asked before binding, so that nothing ever
+/// listens there, and before serving, whoever made the listeners.
+fn refuse_open(config: &Config, address: SocketAddr) -> Result<(), ServeError> {
+    if config.is_open() && !address.ip().is_loopback() { Err(ServeError::Open(address)) } else { Ok(()) }
+}
+
 async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|source| ServeError::Listen { key, address, source })
 }
@@ -111,6 +115,8 @@ pub async fn run(
     listeners: Listeners,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
+    let address = listeners.grpc_address().unwrap_or(config.server.grpc_listen);
+    refuse_open(config, address)?;
     let callers = Callers::new(config, &service);
     let (router, health) = grpc::server(&service, callers, config.server.reflection)?;
     health.set(false).await;
@@ -129,10 +135,8 @@ pub async fn run(
     loop {
         tokio::select! {
             () = &mut stop => break,
-            ended = &mut grpc => {
-                ended?;
-                break;
-            }
+            // Only an error ends it before it is asked to stop.
+            ended = &mut grpc => return Ok(ended?),
             ended = &mut ops => {
                 ended.map_err(ServeError::Ops)?;
                 break;
