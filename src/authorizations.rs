@@ -21,9 +21,11 @@ use crate::store::authorizations::Authorization;
 
 mod completion;
 mod exchange;
+mod interrupted;
 mod state;
 
 pub use completion::complete;
+pub use interrupted::finish_interrupted;
 
 use state::Request;
 

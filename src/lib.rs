@@ -12,9 +12,10 @@
 //! named, and the reasons before the machinery.
 //!
 //! **Flows** are what the service does, each a screen that decides.
-//! [`accounts`] reads, lists and unlinks; [`authorizations`] makes the URL and
-//! completes what comes back, the heart of it all; [`tokens`] hands a token out;
-//! [`profiles`] reads a profile, anew if it is too old.
+//! [`accounts`] reads, lists and unlinks; [`refreshes`] is one attempt to keep a
+//! token alive; [`authorizations`] makes the URL and completes what comes back, the
+//! heart of it all; [`tokens`] hands a token out; [`profiles`] reads a profile, anew
+//! if it is too old; [`refresher`] attempts what is due, for ever.
 //!
 //! **The bag**, [`service`], holds what any flow may need, built once and passed
 //! by reference.
@@ -52,9 +53,11 @@
 
 // Flows.
 pub mod accounts;
+pub mod refreshes;
 pub mod authorizations;
 pub mod tokens;
 pub mod profiles;
+pub mod refresher;
 
 // The bag.
 pub mod service;

@@ -31,6 +31,13 @@ pub struct ProviderLabels {
     pub result: &'static str,
 }
 
+/// Labels of an attempt to refresh a token.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RefreshLabels {
+    /// The reason why it failed, or `OK`.
+    pub reason: &'static str,
+}
+
 /// The name of a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct BatchLabels {
@@ -53,6 +60,8 @@ pub struct Metrics {
     pub provider_call_seconds: Histogram,
     /// Values of profiles that were too long or held a NUL, and count as absent.
     pub profile_values_dropped: Counter,
+    /// Attempts to refresh, or to check, a token.
+    pub refreshes: Family<RefreshLabels, Counter>,
     /// Statements that carried what was waiting together.
     pub batches: Family<BatchLabels, Counter>,
     /// Requests that travelled in them.
@@ -76,6 +85,7 @@ impl Metrics {
             provider_calls: Family::default(),
             provider_call_seconds: seconds(),
             profile_values_dropped: Counter::default(),
+            refreshes: Family::default(),
             batches: Family::default(),
             batch_rows: Family::default(),
             connections_replaced: Counter::default(),
@@ -110,6 +120,11 @@ impl Metrics {
             "profile_values_dropped",
             "Profile values too long or unstorable, treated as absent",
             self.profile_values_dropped.clone(),
+        );
+        registry.register(
+            "refreshes",
+            "Attempts to refresh or check a token, by reason",
+            self.refreshes.clone(),
         );
         registry.register(
             "batches",

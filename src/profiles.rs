@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::accounts::{self, AccountName};
 use crate::error::{Error, Reason, Result};
 use crate::ids::AccountId;
-use crate::sealing::{Place, Purpose};
-use crate::secret::AccessToken;
+use crate::refreshes::schedule;
 use crate::service::{App, Service};
 use crate::store::accounts::{Account, store_profile};
+use crate::store::refreshes::{self, Strike};
 use crate::store::tokens::sealed_token;
+use crate::threads::Failure;
 
 /// The longest that reading a profile again takes.
 const READ_MAX: Duration = Duration::from_secs(12);
@@ -60,13 +62,15 @@ async fn read_again(service: &Arc<Service>, app: &Arc<App>, account: Account) ->
 async fn read(service: Arc<Service>, app: Arc<App>, account: Account) -> Result<Account> {
     let id = account.id;
     let with_id = |error: Error| error.with("account_id", id);
-    let sealed = sealed_token(&service.store.pool, id).await?.ok_or_else(|| no_profile(id))?;
-    let place = Place { purpose: Purpose::Token, app_id: app.id(), row: id.0.as_bytes() };
-    let token = service.keyring.open(place, &sealed).map_err(|error| with_id(error.into()))?;
-    let token = std::str::from_utf8(&token).map_err(Error::internal)?;
-    let token = AccessToken::new(token.to_owned());
-    let me =
-        app.threads.me(&token, Instant::now() + READ_MAX).await.map_err(|failure| with_id(failure.into()))?;
+    let stored = sealed_token(&service.store.pool, id).await?.ok_or_else(|| no_profile(id))?;
+    let token = service.open_token(&app, id, &stored.sealed)?;
+    let me = match app.threads.me(&token, Instant::now() + READ_MAX).await {
+        Ok(me) => me,
+        Err(failure) => {
+            note_strike(&service, id, stored.refresh_time, &failure).await;
+            return Err(with_id(failure.into()));
+        }
+    };
     if me.profile.id != account.threads_user_id {
         tracing::error!(account.id = %id, "Threads answered with another person's profile");
         return Err(with_id(Error::new(Reason::ProviderIdentityConflict)));
@@ -77,4 +81,15 @@ async fn read(service: Arc<Service>, app: Arc<App>, account: Account) -> Result<
     let name = AccountName::Id(id);
     let account = accounts::get(&service, &app, &name, Some(&account.user_id)).await?;
     if account.profile.is_some() { Ok(account) } else { Err(no_profile(id)) }
+}
+
+/// A refusal met on the way counts as the first strike; the refresher asks again.
+async fn note_strike(service: &Service, id: AccountId, refresh_time: OffsetDateTime, failure: &Failure) {
+    let Some(reason) = failure.strike() else { return };
+    let time = service.clock.now();
+    let next = time + schedule::spread(service.refresh.strike_interval, id, time);
+    let noted = refreshes::strike(&service.store.pool, id, refresh_time, Strike { time, reason }, next).await;
+    if let Err(error) = noted {
+        tracing::warn!(account.id = %id, "a refusal of Threads was not noted: {error}");
+    }
 }

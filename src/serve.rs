@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::grpc::{self, Callers};
 use crate::ops;
 use crate::readiness::Readiness;
+use crate::refresher;
 use crate::service::Service;
 use crate::store::deployment::Unfit;
 
@@ -129,6 +130,8 @@ pub async fn run(
     let ops = axum::serve(listeners.ops, ops::router(Arc::clone(&service), readiness.clone())).into_future();
     let watch = readiness.watch(&service);
     let tell = tell_health(&readiness, &health);
+    // Among the tasks that a stop waits for: no lease is left without its attempt.
+    service.tasks.spawn(refresher::run(Arc::clone(&service)));
     tokio::pin!(grpc, ops, watch, tell, stop);
 
     let mut watching = true;

@@ -8,13 +8,13 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::clock::Clock;
-use crate::config::{AppConfig, Config};
+use crate::config::{AppConfig, Config, Refresh};
 use crate::error::{Error, Result};
 use crate::flights::Flights;
 use crate::ids::{AccountId, AuthorizationId};
 use crate::metrics::Metrics;
-use crate::sealing::{Keyring, KeyringError};
-use crate::secret::DatabaseUrl;
+use crate::sealing::{Keyring, KeyringError, Place, Purpose};
+use crate::secret::{AccessToken, DatabaseUrl};
 use crate::store::accounts::Account;
 use crate::store::links::LinkedAccount;
 use crate::store::{Store, UrlError};
@@ -41,6 +41,19 @@ pub struct Service {
     pub completions: Flights<(AuthorizationId, [u8; 32]), LinkedAccount>,
     /// Readings of profiles that are under way.
     pub profile_reads: Flights<AccountId, Account>,
+    /// How tokens are kept alive.
+    pub refresh: Refresh,
+    /// Refreshes and checks that somebody waits for, by account.
+    pub refreshes: Flights<AccountId, Tried>,
+}
+
+/// Whether a piece of work was done, or somebody else is at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tried {
+    /// It is done.
+    Done,
+    /// Somebody else is at it, or it is done already.
+    Busy,
 }
 
 /// One Threads app.
@@ -98,7 +111,13 @@ impl Service {
         let http = threads::http_client(&config.provider).map_err(BuildError::Http)?;
         let apps = config.apps.iter().map(|app| {
             let app = Arc::new(app.clone());
-            let threads = Client::new(http.clone(), Arc::clone(&app), config.provider, Arc::clone(&metrics));
+            let threads = Client::new(
+                http.clone(),
+                Arc::clone(&app),
+                config.provider,
+                Arc::clone(&metrics),
+                Arc::clone(&clock),
+            );
             (app.id.clone(), Arc::new(App { config: app, threads }))
         });
         Ok(Self {
@@ -111,7 +130,26 @@ impl Service {
             stopping: CancellationToken::new(),
             completions: Flights::default(),
             profile_reads: Flights::default(),
+            refresh: config.refresh,
+            refreshes: Flights::default(),
         })
+    }
+
+    /// Seals a token for its account's row.
+    #[must_use]
+    pub fn seal_token(&self, app: &App, id: AccountId, token: &AccessToken) -> Vec<u8> {
+        self.keyring.seal(token_place(app, &id), token.expose().as_bytes())
+    }
+
+    /// Opens the stored token of an account.
+    ///
+    /// # Errors
+    /// `KEY_UNAVAILABLE` or `SEALED_DATA_INVALID`, with the account's id.
+    pub fn open_token(&self, app: &App, id: AccountId, sealed: &[u8]) -> Result<AccessToken> {
+        let opened = self.keyring.open(token_place(app, &id), sealed);
+        let opened = opened.map_err(|error| Error::from(error).with("account_id", id))?;
+        let text = std::str::from_utf8(&opened).map_err(Error::internal)?;
+        Ok(AccessToken::new(text.to_owned()))
     }
 
     /// Runs work to its end, whatever becomes of whoever waits for it.
@@ -124,6 +162,10 @@ impl Service {
     ) -> Result<T> {
         self.tasks.spawn(work.in_current_span()).await.unwrap_or_else(|error| Err(Error::internal(error)))
     }
+}
+
+fn token_place<'a>(app: &'a App, id: &'a AccountId) -> Place<'a> {
+    Place { purpose: Purpose::Token, app_id: app.id(), row: id.0.as_bytes() }
 }
 
 /// Loads the keyring that the configuration names.

@@ -27,6 +27,8 @@ pub mod claims;
 pub mod coalescer;
 pub mod deployment;
 pub mod links;
+pub mod refreshes;
+pub mod settlements;
 pub mod tokens;
 
 use coalescer::Coalescer;
@@ -162,6 +164,10 @@ pub struct Store {
     pub links: Coalescer<links::Links>,
     /// Token fetches with their audit rows.
     pub token_fetches: Coalescer<tokens::FetchTokens>,
+    /// The leases that precede every refresh.
+    pub refresh_claims: Coalescer<refreshes::Claims>,
+    /// What came of refreshes.
+    pub settlements: Coalescer<settlements::Settlements>,
 }
 
 impl Store {
@@ -183,6 +189,8 @@ impl Store {
             short_lived: Coalescer::start(&options, metrics, tasks),
             links: Coalescer::start(&options, metrics, tasks),
             token_fetches: Coalescer::start(&options, metrics, tasks),
+            refresh_claims: Coalescer::start(&options, metrics, tasks),
+            settlements: Coalescer::start(&options, metrics, tasks),
         })
     }
 }

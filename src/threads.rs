@@ -1,5 +1,5 @@
-//! Threads, over HTTP: where to send a person, and the three calls that turn
-//! what comes back into a token and a profile.
+//! Threads, over HTTP: where to send a person, the three calls that turn what
+//! comes back into a token and a profile, and the one that keeps a token alive.
 //!
 //! It promises that a code is sent at most once per call, that no redirect is
 //! followed, that every answer is bounded in time and size, and that no error
@@ -14,11 +14,13 @@ use reqwest::header::{self, HeaderMap};
 use tokio::time::Instant;
 use url::Url;
 
+use crate::clock::Clock;
 use crate::config::{AppConfig, Provider, endpoint};
 use crate::metrics::{Metrics, ProviderLabels};
 use crate::secret::{AccessToken, AuthorizationCode};
 
 mod failure;
+mod gate;
 mod wire;
 
 pub use failure::{Class, Failure, Limited};
@@ -36,6 +38,8 @@ pub enum Endpoint {
     CodeExchange,
     /// A short-lived token for a long-lived one.
     LongLivedExchange,
+    /// A long-lived token for a younger one.
+    Refresh,
     /// The profile behind a token.
     Me,
 }
@@ -47,6 +51,7 @@ impl Endpoint {
         match self {
             Self::CodeExchange => "code_exchange",
             Self::LongLivedExchange => "long_lived_exchange",
+            Self::Refresh => "refresh",
             Self::Me => "me",
         }
     }
@@ -77,20 +82,50 @@ pub struct Client {
     app: Arc<AppConfig>,
     limits: Provider,
     metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
+    gate: gate::Gate,
     long_lived_url: Url,
+    refresh_url: Url,
     me_url: Url,
 }
 
 impl Client {
     /// A client for one app.
     #[must_use]
-    pub fn new(http: reqwest::Client, app: Arc<AppConfig>, limits: Provider, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        http: reqwest::Client,
+        app: Arc<AppConfig>,
+        limits: Provider,
+        metrics: Arc<Metrics>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let long_lived_url = endpoint(&app.graph_url, "access_token");
+        let refresh_url = endpoint(&app.graph_url, "refresh_access_token");
         let me_path =
             if app.api_version.is_empty() { "me".to_owned() } else { format!("{}/me", app.api_version) };
         let mut me_url = endpoint(&app.graph_url, &me_path);
         me_url.query_pairs_mut().append_pair("fields", &app.profile_fields.join(","));
-        Self { http, app, limits, metrics, long_lived_url, me_url }
+        let gate = gate::Gate::default();
+        Self { http, app, limits, metrics, clock, gate, long_lived_url, refresh_url, me_url }
+    }
+
+    /// How long the whole app must still be quiet, because Threads said so.
+    #[must_use]
+    pub fn pause(&self) -> Option<Duration> {
+        self.gate.pause(self.clock.now())
+    }
+
+    /// Whether Threads says that a limit is close, so that what can wait should.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.gate.is_busy(self.clock.now())
+    }
+
+    /// Whether a call that can wait may be made now: the less Threads answers, the
+    /// more rarely. Ask once for each.
+    #[must_use]
+    pub fn admits(&self) -> bool {
+        self.gate.admits(self.clock.now())
     }
 
     /// The URL at which a person consents. Scopes are separated by commas, as
@@ -137,7 +172,10 @@ impl Client {
             let body = self.call(AT, request, deadline).await?;
             wire::parse_code_exchange(&body).ok_or_else(|| self.surprise(AT))
         };
-        exchange.retry(backoff()).when(|failure| !failure.sent && has_time(deadline)).await
+        exchange
+            .retry(backoff())
+            .when(|failure| !failure.sent && failure.is_passing() && has_time(deadline))
+            .await
     }
 
     /// Exchanges a short-lived token for a long-lived one.
@@ -158,6 +196,25 @@ impl Client {
             wire::parse_long_lived(&body).ok_or_else(|| self.surprise(AT))
         };
         extend.retry(backoff()).when(|failure| failure.is_passing() && has_time(deadline)).await
+    }
+
+    /// Refreshes a long-lived token, which is its own refresh credential. What
+    /// comes back takes its place; whether the old one lives on is not documented.
+    /// Threads refuses one that is younger than 24 hours, or dead.
+    ///
+    /// # Errors
+    /// [`Failure`], after passing trouble was given its tries.
+    pub async fn refresh(&self, long: &AccessToken, deadline: Instant) -> Result<LongLived, Failure> {
+        const AT: Endpoint = Endpoint::Refresh;
+        let mut url = self.refresh_url.clone();
+        url.query_pairs_mut()
+            .append_pair("grant_type", "th_refresh_token")
+            .append_pair("access_token", long.expose());
+        let refresh = || async {
+            let body = self.call(AT, self.http.get(url.clone()), deadline).await?;
+            wire::parse_long_lived(&body).ok_or_else(|| self.surprise(AT))
+        };
+        refresh.retry(backoff()).when(|failure| failure.is_passing() && has_time(deadline)).await
     }
 
     /// Reads the profile behind a token.
@@ -188,8 +245,14 @@ impl Client {
         if time < CALL_MIN {
             return Err(Failure::unanswered(at, false, "no time left for the call"));
         }
+        if let Some(wait) = self.pause() {
+            return Err(Failure::paused(at, wait));
+        }
         let request = request.header(header::ACCEPT, "application/json").timeout(time);
-        let result = self.answer(at, request).await;
+        let result = self.answer(at, request).await.map_err(|failure| self.note_limit(failure));
+        let now = self.clock.now();
+        let is_limited = result.as_ref().is_err_and(|failure| matches!(failure.class, Class::RateLimited(_)));
+        self.gate.called(now, !result.as_ref().is_err_and(Failure::is_passing), is_limited);
         self.metrics.provider_call_seconds.observe(start.elapsed().as_secs_f64());
         let name = result.as_ref().err().map_or("ok", |failure| failure.class.name());
         self.metrics
@@ -206,10 +269,21 @@ impl Client {
         result
     }
 
+    /// A limit of the whole app stops all its calls.
+    fn note_limit(&self, mut failure: Failure) -> Failure {
+        if failure.class == Class::RateLimited(Limited::App) {
+            let pause = self.gate.limited(self.clock.now(), failure.retry_after);
+            tracing::warn!(app = %self.app.id, seconds = pause.as_secs(), "Threads limits the app: no calls meanwhile");
+            failure.retry_after = Some(pause);
+        }
+        failure
+    }
+
     async fn answer(&self, at: Endpoint, request: reqwest::RequestBuilder) -> Result<Vec<u8>, Failure> {
         let mut response = request.send().await.map_err(|error| unanswered(at, &error))?;
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
+        self.gate.used(self.clock.now(), &headers);
         let mut body = Vec::new();
         loop {
             match response.chunk().await {

@@ -29,6 +29,9 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 /// How long before its deadline a caller that waits is told to come again; a
 /// caller in a hurry, when the last quarter of its time begins.
 const ANSWER_MARGIN: Duration = Duration::from_millis(500);
+/// How long after a failure whoever finishes what was interrupted comes back to it.
+/// The caller need not wait for that.
+const FINISH_WAIT: Duration = Duration::from_mins(1);
 /// How often somebody who waits looks, at first and at last.
 const LOOK_FIRST: Duration = Duration::from_millis(15);
 const LOOK_LAST: Duration = Duration::from_millis(250);
@@ -207,7 +210,7 @@ async fn follow(
             }
             Progress::Ended { failure, .. } => return Err(ended(request, *failure)),
             Progress::InProgress { claim_expire_time, .. } if *claim_expire_time <= service.clock.now() => {
-                if let Some(completed) = resume(service, app, request, &found, answer).await? {
+                if let Some(completed) = resume(service, app, request, &found, Some(answer)).await? {
                     return Ok(completed);
                 }
             }
@@ -257,12 +260,12 @@ fn ended(request: &Request, ending: Ending) -> Error {
 
 /// Goes on where a process that died, or a failure of Threads, left off.
 /// `None`: somebody else was faster.
-async fn resume(
+pub(super) async fn resume(
     service: &Service,
     app: &App,
     request: &Request,
     found: &Authorization,
-    answer: &Answer,
+    answer: Option<&Answer>,
 ) -> Result<Option<LinkedAccount>> {
     let work_deadline = Instant::now() + WORK_MAX;
     let now = service.clock.now();
@@ -271,7 +274,7 @@ async fn resume(
     let Some(resumed) = resumed.map_err(Error::from)? else { return Ok(None) };
     let held = Held { request: request.clone(), claim_id, consent_time: found.attempt_time };
     match (resumed.step, resumed.short_lived, answer) {
-        (Step::Unsent, _, Answer::Code(code)) => {
+        (Step::Unsent, _, Some(Answer::Code(code))) => {
             exchange::from_code(service, app, &held, code, work_deadline).await
         }
         (Step::Exchanged, Some((sealed, expire_time)), _) if expire_time > now => {
@@ -292,8 +295,9 @@ pub(super) async fn end(service: &Service, held: &Held, ending: Ending) -> Error
 
 /// Leaves a held authorization to whoever asks next.
 pub(super) async fn release(service: &Service, held: &Held, unsent: bool) {
-    let now = service.clock.now();
-    let left = claims::release(&service.store.pool, held.request.id, held.claim_id, unsent, now).await;
+    let (id, claim_id, now) = (held.request.id, held.claim_id, service.clock.now());
+    let finish_time = now + FINISH_WAIT;
+    let left = claims::release(&service.store.pool, id, claim_id, unsent, finish_time, now).await;
     not_stored(held, left);
 }
 

@@ -14,6 +14,7 @@ use crate::error::{Error, Reason, Result};
 use crate::ids::{AccountId, ThreadsUserId, mint_user_id};
 use crate::profile::Profile;
 use crate::proto::internal;
+use crate::refreshes::schedule::due_time;
 use crate::sealing::{Place, Purpose};
 use crate::secret::{AccessToken, AuthorizationCode};
 use crate::service::{App, Service};
@@ -165,7 +166,7 @@ fn link(
     now: OffsetDateTime,
 ) -> Link {
     let request = &held.request;
-    let place = Place { purpose: Purpose::Token, app_id: app.id(), row: account_id.0.as_bytes() };
+    let expire_time = now + long.lifetime;
     Link {
         authorization_id: request.id,
         claim_id: held.claim_id,
@@ -179,8 +180,9 @@ fn link(
         },
         bound: request.account_id.is_some(),
         scopes: request.scopes.clone(),
-        sealed_token: service.keyring.seal(place, long.token.expose().as_bytes()),
-        token_expire_time: now + long.lifetime,
+        sealed_token: service.seal_token(app, account_id, &long.token),
+        token_expire_time: expire_time,
+        next_refresh_time: due_time(account_id, now, expire_time, service.refresh.minimum_age),
         profile,
         authorize_time: held.consent_time,
         now,

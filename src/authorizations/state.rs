@@ -10,6 +10,7 @@ use crate::clock;
 use crate::ids::{AccountId, AuthorizationId};
 use crate::proto::internal;
 use crate::sealing::{Keyring, Place, Purpose};
+use crate::store::authorizations::Authorization;
 use crate::store::{join_scopes, split_scopes};
 
 /// An authorization request.
@@ -70,6 +71,22 @@ impl Request {
             redirect_uri: state.redirect_uri,
             scopes: split_scopes(&state.scopes),
         })
+    }
+
+    /// What is stored of a request, and enough to finish it once its code has been
+    /// exchanged: neither the redirect URI nor the binding is asked for again.
+    pub(super) fn stored(found: &Authorization) -> Self {
+        Self {
+            id: found.id,
+            create_time: found.create_time,
+            expire_time: found.create_time + super::STATE_LIFETIME,
+            user_id: found.user_id.clone(),
+            session_binding_hash: None,
+            account_id: found.account_id,
+            transfer: found.transfer,
+            redirect_uri: String::new(),
+            scopes: found.scopes.clone(),
+        }
     }
 
     pub(super) fn is_sign_in(&self) -> bool {

@@ -124,6 +124,15 @@ impl Fields {
         (!value.is_empty()).then(|| value.to_owned())
     }
 
+    /// A SHA-256 in its 32 bytes.
+    pub fn sha256(&mut self, field: &str, value: &[u8]) {
+        if value.is_empty() {
+            self.bad(field, "is required: the SHA-256 of the token, 32 bytes");
+        } else if value.len() != 32 {
+            self.bad(field, "must be 32 bytes: the SHA-256 itself, neither hexadecimal nor the token");
+        }
+    }
+
     /// How many to list.
     pub fn page_size(&mut self, field: &str, value: i32) -> usize {
         match usize::try_from(value) {

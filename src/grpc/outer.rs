@@ -39,7 +39,7 @@ const DEADLINE_MARGIN: Duration = Duration::from_millis(5);
 
 /// The methods of this package, for metrics: a label must not be whatever
 /// somebody sends.
-const METHODS: [&str; 10] = [
+const METHODS: [&str; 11] = [
     "/threads.identity.v1.AuthorizationService/CreateAuthorizationUrl",
     "/threads.identity.v1.AuthorizationService/CompleteAuthorization",
     "/threads.identity.v1.AuthorizationService/GetAuthorization",
@@ -50,6 +50,7 @@ const METHODS: [&str; 10] = [
     "/threads.identity.v1.ProfileService/BatchGetProfiles",
     "/threads.identity.v1.ProfileService/ListProfiles",
     "/threads.identity.v1.AccessTokenService/FetchAccessToken",
+    "/threads.identity.v1.AccessTokenService/ReportInvalidToken",
 ];
 /// Those that call Threads and may take longer.
 const PROVIDER_METHODS: [&str; 2] = [METHODS[1], METHODS[9]];

@@ -268,7 +268,12 @@ pub async fn unlink(
                set state = 'UNLINKED', state_reason = $4, update_time = $5,
                    token = null, token_expire_time = null, token_refresh_time = null,
                    username = null, name = null, picture_url = null, biography = null,
-                   is_verified = null, profile_fetch_time = null, link_previous_user_id = null
+                   is_verified = null, profile_fetch_time = null, link_previous_user_id = null,
+                   -- Whoever is refreshing the token writes nothing any more.
+                   next_refresh_time = null, refresh_attempt = refresh_attempt + 1, refresh_lease_time = null,
+                   previous_token = null, previous_token_expire_time = null,
+                   previous_token_refresh_time = null, strike_time = null, strike_reason = null,
+                   refresh_failing_time = null, refresh_failures = 0, refresh_failing_told = false
                where account_id = $1 and app_id = $2 and user_id = $3 and state <> 'UNLINKED'
                returning *
            ), emitted as (

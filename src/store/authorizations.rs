@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::coalescer::Batch;
-use super::{CorruptRow, split_scopes};
+use super::{CorruptRow, StoreError, run, split_scopes};
 use crate::error::Reason;
 use crate::ids::{AccountId, AuthorizationId};
 use crate::states::{AuthorizationState, LinkOutcome, StateReason, Step};
@@ -28,6 +28,8 @@ pub struct Authorization {
     pub account_id: Option<AccountId>,
     /// What was asked for.
     pub scopes: Vec<String>,
+    /// Whether an account of another user is taken over.
+    pub transfer: bool,
     /// SHA-256 of what the browser brought.
     pub answer_hash: Vec<u8>,
     /// Where it stands.
@@ -109,6 +111,7 @@ struct Row {
     user_id: Option<String>,
     account_id: Option<Uuid>,
     scopes: String,
+    transfer: bool,
     answer_hash: Vec<u8>,
     state: String,
     step: String,
@@ -155,6 +158,7 @@ impl TryFrom<Row> for Authorization {
             user_id: row.user_id,
             account_id: row.account_id.map(AccountId),
             scopes: split_scopes(&row.scopes),
+            transfer: row.transfer,
             answer_hash: row.answer_hash,
             progress,
             create_time: row.create_time,
@@ -178,7 +182,7 @@ impl Batch for ReadAuthorizations {
         let ids: Vec<Uuid> = requests.iter().map(|id| id.0).collect();
         let rows = sqlx::query_as!(
             Row,
-            "select authorization_id, app_id, sign_in, user_id, account_id, scopes, answer_hash, state, step,
+            "select authorization_id, app_id, sign_in, user_id, account_id, scopes, transfer, answer_hash, state, step,
                     failure_reason, failure_state_reason, outcome, claim_expire_time,
                     create_time, attempt_time, end_time
              from authorizations
@@ -194,4 +198,32 @@ impl Batch for ReadAuthorizations {
         }
         Ok(requests.iter().map(|id| found.get(id).cloned()).collect())
     }
+}
+
+/// Authorizations that nobody is at and that can be brought to an end without
+/// their caller: all but those whose code has not been sent, unless they began
+/// before `closed_since` and can come to nothing any more. The oldest first.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn interrupted(
+    pool: &PgPool,
+    closed_since: OffsetDateTime,
+    now: OffsetDateTime,
+    limit: i64,
+) -> Result<Vec<AuthorizationId>, StoreError> {
+    let query = sqlx::query_scalar!(
+        "select authorization_id from authorizations
+         where state = 'IN_PROGRESS' and claim_expire_time <= $1
+           and (finish_time is null or finish_time <= $1)
+           -- An exchange that was cut off has ended; a code that was not sent may still be brought.
+           and (step <> 'UNSENT' or attempt_time <= $2)
+         order by claim_expire_time
+         limit $3",
+        now,
+        closed_since,
+        limit
+    );
+    let rows = run(pool, async |connection| query.fetch_all(connection).await).await?;
+    Ok(rows.into_iter().map(AuthorizationId).collect())
 }

@@ -241,8 +241,9 @@ pub async fn resume(
     Ok(Some(Resumed { step, short_lived: row.short_lived_token.zip(row.short_lived_expire_time) }))
 }
 
-/// Leaves an authorization for anybody to go on with. `unsent` says that the
-/// code has certainly not been sent.
+/// Leaves an authorization for anybody to go on with: at once for whoever asks
+/// for the same completion, and from `finish_time` on for whoever finishes what
+/// was interrupted. `unsent` says that the code has certainly not been sent.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -251,16 +252,18 @@ pub async fn release(
     id: AuthorizationId,
     claim_id: Uuid,
     unsent: bool,
+    finish_time: OffsetDateTime,
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
     let query = sqlx::query!(
         "update authorizations
-         set claim_expire_time = $3, step = case when $4 then 'UNSENT' else step end
+         set claim_expire_time = $3, step = case when $4 then 'UNSENT' else step end, finish_time = $5
          where authorization_id = $1 and claim_id = $2 and state = 'IN_PROGRESS'",
         id.0,
         claim_id,
         now,
-        unsent
+        unsent,
+        finish_time
     );
     run(pool, async |connection| query.execute(connection).await).await?;
     Ok(())

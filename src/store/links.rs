@@ -56,6 +56,8 @@ pub struct Link {
     pub sealed_token: Vec<u8>,
     /// When it dies.
     pub token_expire_time: OffsetDateTime,
+    /// When it is refreshed.
+    pub next_refresh_time: OffsetDateTime,
     /// The profile.
     pub profile: Profile,
     /// When the person consented, as far as we know: when the browser came back.
@@ -108,6 +110,7 @@ impl Batch for Links {
         let scopes: Vec<String> = links.iter().map(|link| join_scopes(&link.scopes)).collect();
         let tokens: Vec<&[u8]> = links.iter().map(|link| link.sealed_token.as_slice()).collect();
         let expiries: Vec<OffsetDateTime> = links.iter().map(|link| link.token_expire_time).collect();
+        let due: Vec<OffsetDateTime> = links.iter().map(|link| link.next_refresh_time).collect();
         let usernames: Vec<Option<&str>> =
             links.iter().map(|link| link.profile.username.as_deref()).collect();
         let names: Vec<Option<&str>> = links.iter().map(|link| link.profile.name.as_deref()).collect();
@@ -123,10 +126,10 @@ impl Batch for Links {
                    select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[],
                                         $7::text[], $8::bool[], $9::text[], $10::bytea[], $11::timestamptz[],
                                         $12::text[], $13::text[], $14::text[], $15::text[], $16::bool[],
-                                        $17::timestamptz[], $18::timestamptz[])
+                                        $17::timestamptz[], $18::timestamptz[], $19::timestamptz[])
                    with ordinality as w(authorization_id, claim_id, account_id, app_id, threads_user_id, user_id,
                                         link_mode, bound, scopes, token, token_expire_time, username, name,
-                                        picture_url, biography, is_verified, authorize_time, now, n)
+                                        picture_url, biography, is_verified, authorize_time, now, next_refresh_time, n)
                ), fenced as (
                    -- Only who still holds the claim may write; the lock keeps it so.
                    select w.*
@@ -141,10 +144,10 @@ impl Batch for Links {
                        account_id, app_id, threads_user_id, user_id, state, scopes, token, token_expire_time,
                        token_refresh_time, username, name, picture_url, biography, is_verified,
                        profile_fetch_time, create_time, update_time, authorize_time,
-                       link_mode, link_authorization_id, link_outcome)
+                       link_mode, link_authorization_id, link_outcome, next_refresh_time)
                    select account_id, app_id, threads_user_id, user_id, 'ACTIVE', scopes, token,
                           token_expire_time, now, username, name, picture_url, biography, is_verified,
-                          now, now, now, authorize_time, link_mode, authorization_id, 'LINKED'
+                          now, now, now, authorize_time, link_mode, authorization_id, 'LINKED', next_refresh_time
                    from fenced f
                    where not f.bound
                       or exists (select from accounts x
@@ -154,14 +157,29 @@ impl Batch for Links {
                    on conflict (account_id) do update set
                        -- The newest consent's token and scopes win, whichever finishes first; a
                        -- sign-in that asked for less than an ACTIVE account holds takes nothing away.
-                       (scopes, token, token_expire_time, token_refresh_time, state, state_reason) = (
-                           select k.scopes, k.token, k.token_expire_time, k.token_refresh_time, k.state, k.reason
+                       -- A token that is replaced takes with it every attempt to refresh it.
+                       (scopes, token, token_expire_time, token_refresh_time, state, state_reason,
+                        next_refresh_time, refresh_attempt, refresh_lease_time, previous_token,
+                        previous_token_expire_time, previous_token_refresh_time, strike_time, strike_reason,
+                        refresh_failing_time, refresh_failures, refresh_failing_told) = (
+                           select k.scopes, k.token, k.token_expire_time, k.token_refresh_time, k.state, k.reason,
+                                  k.next_refresh_time, k.attempt, k.lease_time, k.previous_token,
+                                  k.previous_expire_time, k.previous_refresh_time, k.strike_time, k.strike_reason,
+                                  k.failing_time, k.failures, k.told
                            from (values
                                (true, excluded.scopes, excluded.token, excluded.token_expire_time,
-                                excluded.token_refresh_time, 'ACTIVE', null),
+                                excluded.token_refresh_time, 'ACTIVE', null,
+                                excluded.next_refresh_time, t.refresh_attempt + 1, null, null,
+                                null, null, null, null, null, 0, false),
                                (false, t.scopes, t.token, t.token_expire_time,
-                                t.token_refresh_time, t.state, t.state_reason)
-                           ) as k(newest, scopes, token, token_expire_time, token_refresh_time, state, reason)
+                                t.token_refresh_time, t.state, t.state_reason,
+                                t.next_refresh_time, t.refresh_attempt, t.refresh_lease_time, t.previous_token,
+                                t.previous_token_expire_time, t.previous_token_refresh_time, t.strike_time,
+                                t.strike_reason, t.refresh_failing_time, t.refresh_failures,
+                                t.refresh_failing_told)
+                           ) as k(newest, scopes, token, token_expire_time, token_refresh_time, state, reason,
+                                  next_refresh_time, attempt, lease_time, previous_token, previous_expire_time,
+                                  previous_refresh_time, strike_time, strike_reason, failing_time, failures, told)
                            where k.newest = (
                                t.state = 'UNLINKED'
                                or (excluded.link_mode <> 'SIGN_IN' and t.user_id <> excluded.user_id)
@@ -244,7 +262,8 @@ impl Batch for Links {
             &biographies as _,
             &verified as _,
             &consents,
-            &nows
+            &nows,
+            &due
         )
         .fetch_all(connection)
         .await?;

@@ -30,6 +30,8 @@ pub struct TokenFetch {
 }
 
 /// The account behind a wish, and its sealed token if the wish is granted.
+///
+/// Until a refreshed token is proven, the one before it is handed out.
 pub struct TokenFetched {
     /// Where the account stands.
     pub state: AccountState,
@@ -41,6 +43,13 @@ pub struct TokenFetched {
     pub threads_user_id: ThreadsUserId,
     /// When the token dies.
     pub token_expire_time: Option<OffsetDateTime>,
+    /// Since when a token may be refreshed again, but for its age: none while a
+    /// refreshed one waits to be proven.
+    pub refreshed: Option<OffsetDateTime>,
+    /// Not to be tried again before, because the last attempt failed.
+    pub pause_until: Option<OffsetDateTime>,
+    /// What a first refusal of Threads would make of the account.
+    pub strike_reason: Option<StateReason>,
     /// The sealed token. Present exactly when the fetch has been recorded.
     pub granted: Option<Vec<u8>>,
 }
@@ -77,8 +86,9 @@ impl Batch for FetchTokens {
                    select w.n, w.account_id, w.app_id, w.user_id, w.caller, w.purpose, w.now
                    from wanted w
                    join accounts a using (account_id, app_id, user_id)
-                   where a.state = 'ACTIVE' and a.token_expire_time > w.now
-                     and a.token_expire_time >= w.good_until
+                   where a.state = 'ACTIVE'
+                     and coalesce(a.previous_token_expire_time, a.token_expire_time) > w.now
+                     and coalesce(a.previous_token_expire_time, a.token_expire_time) >= w.good_until
                      and string_to_array(a.scopes, ' ') @> string_to_array(w.required_scopes, ' ')
                ), due as (
                    -- Once a minute at most, so that a busy token is not a busy row. Locked in one order
@@ -101,8 +111,12 @@ impl Batch for FetchTokens {
                    from granted order by n
                )
                select a.account_id as "account_id?", a.state as "state?", a.state_reason, a.scopes as "scopes?",
-                      a.threads_user_id as "threads_user_id?", a.token_expire_time,
-                      case when g.n is not null then a.token end as token
+                      a.threads_user_id as "threads_user_id?",
+                      coalesce(a.previous_token_expire_time, a.token_expire_time) as token_expire_time,
+                      case when a.previous_token is null then a.token_refresh_time end as refreshed,
+                      case when a.refresh_failures > 0 then a.next_refresh_time end as pause_until,
+                      a.strike_reason,
+                      case when g.n is not null then coalesce(a.previous_token, a.token) end as token
                from wanted w
                left join accounts a using (account_id, app_id, user_id)
                left join granted g using (n)
@@ -124,17 +138,20 @@ impl Batch for FetchTokens {
                 let Some(id) = row.account_id else { return Ok(None) };
                 let corrupt = |what| CorruptRow { table: "accounts", id, what }.into_sqlx();
                 let state = row.state.as_deref().and_then(AccountState::parse);
-                let state_reason = match row.state_reason.as_deref().map(StateReason::parse) {
-                    Some(None) => return Err(corrupt("unknown state reason").into()),
-                    known => known.flatten(),
+                let known = |text: Option<&str>| match text.map(StateReason::parse) {
+                    Some(None) => Err(corrupt("unknown state reason")),
+                    known => Ok(known.flatten()),
                 };
                 let person = row.threads_user_id.as_deref().and_then(ThreadsUserId::parse);
                 Ok(Some(TokenFetched {
                     state: state.ok_or_else(|| corrupt("unknown state"))?,
-                    state_reason,
+                    state_reason: known(row.state_reason.as_deref())?,
                     scopes: split_scopes(&row.scopes.unwrap_or_default()),
                     threads_user_id: person.ok_or_else(|| corrupt("not a Threads id"))?,
                     token_expire_time: row.token_expire_time,
+                    refreshed: row.refreshed,
+                    pause_until: row.pause_until,
+                    strike_reason: known(row.strike_reason.as_deref())?,
                     granted: row.token,
                 }))
             })
@@ -146,7 +163,23 @@ impl Batch for FetchTokens {
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn sealed_token(pool: &PgPool, id: AccountId) -> Result<Option<Vec<u8>>, StoreError> {
-    let token = sqlx::query_scalar!("select token from accounts where account_id = $1", id.0);
-    Ok(run(pool, async |connection| token.fetch_optional(connection).await).await?.flatten())
+pub async fn sealed_token(pool: &PgPool, id: AccountId) -> Result<Option<SealedToken>, StoreError> {
+    let token = sqlx::query_as!(
+        SealedToken,
+        r#"select coalesce(previous_token, token) as "sealed!", token_refresh_time as "refresh_time!",
+                  strike_time
+           from accounts where account_id = $1 and token is not null"#,
+        id.0
+    );
+    run(pool, async |connection| token.fetch_optional(connection).await).await
+}
+
+/// A token as it is stored.
+pub struct SealedToken {
+    /// The token that is handed out now.
+    pub sealed: Vec<u8>,
+    /// When the newest one was obtained.
+    pub refresh_time: OffsetDateTime,
+    /// When Threads refused it, if nothing has refuted that since.
+    pub strike_time: Option<OffsetDateTime>,
 }

@@ -17,6 +17,11 @@ use super::Endpoint;
 use crate::error::{Error, Reason};
 use crate::states::StateReason;
 
+/// Blocked for a while because of what the person or the app did: a limit that
+/// lasts for hours.
+const POLICY: i64 = 368;
+const POLICY_WAIT: Duration = Duration::from_hours(6);
+
 /// What to do about a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
@@ -90,6 +95,12 @@ impl Failure {
         Self::bare(Class::Retry, endpoint, sent, detail)
     }
 
+    /// A call that is not made, because Threads asked the app to be quiet.
+    pub(super) fn paused(endpoint: Endpoint, wait: Duration) -> Self {
+        let class = Class::RateLimited(Limited::App);
+        Self { retry_after: Some(wait), ..Self::bare(class, endpoint, false, "the app is to be quiet") }
+    }
+
     /// An answer that cannot be understood.
     pub(super) fn surprise(endpoint: Endpoint, status: u16, detail: &'static str) -> Self {
         Self { status: Some(status), ..Self::bare(Class::Surprise, endpoint, true, detail) }
@@ -107,6 +118,23 @@ impl Failure {
             subcode: None,
             trace: None,
             detail,
+        }
+    }
+
+    /// What it makes of an account if Threads says it twice. Nothing but a dead
+    /// token, a lost permission or an account that is gone does: an outage, a limit
+    /// or our own mistake never costs anybody a link.
+    #[must_use]
+    pub fn strike(&self) -> Option<StateReason> {
+        match self.class {
+            Class::Dead(reason) => Some(reason),
+            Class::Permission => Some(StateReason::PermissionLost),
+            Class::Gone => Some(StateReason::AccountGone),
+            Class::Retry
+            | Class::RateLimited(_)
+            | Class::Configuration
+            | Class::CodeRejected
+            | Class::Surprise => None,
         }
     }
 
@@ -164,6 +192,8 @@ pub(super) fn of_answer(endpoint: Endpoint, status: u16, headers: &HeaderMap, bo
         None => (of_status(status, body), "unreadable error answer"),
     };
     let retry_after = matches!(class, Class::RateLimited(_)).then(|| wait_hint(headers)).flatten();
+    let is_policy = envelope.as_ref().is_some_and(|envelope| !envelope.flat && envelope.code == Some(POLICY));
+    let retry_after = retry_after.or(is_policy.then_some(POLICY_WAIT));
     let mut failure = Failure {
         status: Some(status),
         answered: envelope.is_some(),

@@ -46,6 +46,14 @@ fn requests() -> Vec<(&'static str, Value)> {
         ("ProfileService/BatchGetProfiles", json!({ "accountIds": [ACCOUNT] })),
         ("ProfileService/ListProfiles", json!({ "userId": "user-1" })),
         ("AccessTokenService/FetchAccessToken", account),
+        (
+            "AccessTokenService/ReportInvalidToken",
+            json!({
+                "accountId": ACCOUNT,
+                "userId": "user-1",
+                "tokenSha256": "AAECAwQFBgcICQoLDA0ODwABAgMEBQYHCAkKCwwNDg8="
+            }),
+        ),
     ]
 }
 

@@ -77,11 +77,21 @@ pub struct Wishes {
     pub database_url: Option<String>,
     /// The keyring, when not a new one.
     pub keyring: Option<String>,
+    /// Whether the refresher runs by itself. Most tests make its rounds by hand.
+    pub refresher: bool,
 }
 
 impl Default for Wishes {
     fn default() -> Self {
-        Self { app: "", config: "", callers: true, database: None, database_url: None, keyring: None }
+        Self {
+            app: "",
+            config: "",
+            callers: true,
+            database: None,
+            database_url: None,
+            keyring: None,
+            refresher: false,
+        }
     }
 }
 
@@ -211,6 +221,7 @@ impl World {
             ("THREADS_IDENTITY__SERVER__OPS_LISTEN", "127.0.0.1:0"),
             ("THREADS_IDENTITY__DATABASE__URL", database_url),
             ("THREADS_IDENTITY__KEYS__VALUE", keyring.as_str()),
+            ("THREADS_IDENTITY__REFRESH__ENABLED", if wishes.refresher { "true" } else { "false" }),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
         let config = Config::parse(&toml, Path::new(""), environment).unwrap();
