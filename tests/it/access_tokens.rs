@@ -5,6 +5,7 @@ use std::time::Duration;
 use threads_identity::proto::v1::account::State;
 use threads_identity::proto::v1::create_authorization_url_request::Flow;
 use threads_identity::proto::v1::{CreateAuthorizationUrlRequest, FetchAccessTokenRequest};
+use threads_identity::simulator::Endpoint;
 use tonic::Code;
 
 use crate::harness::{START, World, bad_fields, failed, link, metadata};
@@ -119,7 +120,7 @@ async fn when_a_token_was_last_fetched_is_known_to_the_minute() {
 }
 
 #[tokio::test]
-async fn a_token_lives_at_least_as_long_as_asked_for() {
+async fn a_token_that_lives_as_long_as_asked_for_is_handed_out_as_it_is() {
     let world = World::start().await;
     let linked = world.linked("user-1", "full").await;
     let id = linked.account_id.as_str();
@@ -130,12 +131,9 @@ async fn a_token_lives_at_least_as_long_as_asked_for() {
         let fetched = world.token(request).await.unwrap();
         assert_eq!(fetched.expire_time, linked.token_expire_time);
     }
-    for request in [token(id, "user-1"), lasting(id, 1800, 1000), lasting(id, 86_400, 0)] {
-        let details = failed(world.token(request).await, Code::Unavailable, "PROVIDER_UNAVAILABLE");
-        assert_eq!(metadata(&details)["account_id"], id);
-    }
     world.advance(Duration::from_secs(1799));
     world.token(lasting(id, 0, 0)).await.unwrap();
+    assert_eq!(world.controls.count(Endpoint::Refresh), 0);
     world.advance(Duration::from_secs(1));
     for request in [lasting(id, 0, 0), token(id, "user-1")] {
         let details =
@@ -143,6 +141,7 @@ async fn a_token_lives_at_least_as_long_as_asked_for() {
         assert_eq!(metadata(&details)["state_reason"], "TOKEN_EXPIRED");
         assert_eq!(metadata(&details)["account_id"], id);
     }
+    assert_eq!(world.controls.count(Endpoint::Refresh), 0, "nothing refreshes a dead token");
 }
 
 #[tokio::test]

@@ -82,7 +82,7 @@ fn role_of(method: &str) -> Role {
         }
         "GetAccount" | "GetProfile" | "BatchGetProfiles" | "ListProfiles" => Role::Read,
         "ListAccounts" => Role::Sync,
-        "FetchAccessToken" => Role::Token,
+        "FetchAccessToken" | "ReportInvalidToken" => Role::Token,
         other => panic!("which role does {other} need?"),
     }
 }

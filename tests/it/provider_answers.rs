@@ -125,6 +125,18 @@ async fn a_rate_limit_tells_how_long_threads_asks_to_wait() {
         let asked = world.controls.ledger().len();
         limited(world.complete(&callback_url, "user-1").await);
         assert_eq!(world.controls.ledger().len(), asked);
+
+        // Until the wait is over nobody's code is even sent, and none is lost.
+        let other = world.create("user-2").await;
+        let other_url = world.consent(&other, "full");
+        world.controls.throttle_app("990602627938098", 0);
+        let details = limited(world.complete(&other_url, "user-2").await);
+        assert!(!metadata(&details).contains_key("authorization_id"), "it has not ended");
+        world.advance(Duration::from_secs(90));
+        world.controls.knobs(|knobs| knobs.headers.clear());
+        let linked = world.complete(&other_url, "user-2").await.unwrap().account.unwrap();
+        world.unlink(&linked).await;
+        world.controls.throttle_app("990602627938098", 3600);
     }
 }
 

@@ -1,5 +1,7 @@
 //! Threads failing at each of its three endpoints, in every way that is known.
 
+use std::time::Duration;
+
 use threads_identity::proto::v1::{CompleteAuthorizationResponse, ErrorReason, authorization};
 use threads_identity::simulator::{Endpoint, Fault, Persona};
 use tonic::{Code, Status};
@@ -56,6 +58,8 @@ impl<'a> Attempt<'a> {
         let found = self.world.authorization(&self.authorization_id).await.unwrap();
         assert_eq!(found.state(), authorization::State::InProgress, "{shown}");
         assert_eq!(found.failure_reason(), ErrorReason::Unspecified);
+        // A limit of the whole app is waited for.
+        self.world.advance(Duration::from_mins(1));
         let account =
             self.complete().await.unwrap_or_else(|error| panic!("{shown}: {error:?}")).account.unwrap();
         assert_eq!(self.world.controls.count(Endpoint::CodeExchange), self.exchanges + 1, "{shown}");
@@ -227,6 +231,8 @@ async fn ends(world: &World, endpoint: Endpoint, times: usize, table: Vec<(Fault
         attempt.has_ended(code, reason, &shown).await;
         assert_eq!(world.controls.count(Endpoint::CodeExchange), attempt.exchanges + 1, "{shown}");
         world.controls.clear_faults();
+        // Long enough for any limit.
+        world.advance(Duration::from_hours(1));
     }
     assert_eq!(world.counted("select count(*) from accounts").await, 0);
 }
@@ -299,6 +305,7 @@ async fn a_rate_limit_after_the_exchange_is_told_and_repeating_goes_on() {
             world.controls.fault_times(endpoint, times, graph(code, subcode));
             let details = failed(attempt.complete().await, Code::ResourceExhausted, "PROVIDER_RATE_LIMITED");
             assert!(metadata(&details).is_empty(), "an id would say that it has ended");
+            world.controls.clear_faults();
             attempt.goes_on(&format!("{endpoint:?} {code}")).await;
         }
     }

@@ -107,7 +107,8 @@ async fn a_corrupt_row_fails_alone() {
         "state = 'REAUTHORIZATION_REQUIRED', state_reason = 'NONSENSE'",
         "threads_user_id = 'nobody'",
         "state_reason = 'UNLINKED_BY_CALLER', state = 'UNLINKED', token = null, token_refresh_time = null,
-         username = null, token_expire_time = null, profile_fetch_time = null, threads_user_id = ''",
+         username = null, token_expire_time = null, profile_fetch_time = null, next_refresh_time = null,
+         threads_user_id = ''",
     ]) {
         world.meddle(format!("update accounts set {corruption} where account_id = '{id}'")).await;
     }

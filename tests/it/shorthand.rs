@@ -92,9 +92,9 @@ impl World {
         let ids = sqlx::query_scalar::<_, String>(
             "insert into accounts (account_id, app_id, threads_user_id, user_id, state, scopes, token,
                                    token_expire_time, token_refresh_time, username, profile_fetch_time,
-                                   create_time, update_time, authorize_time)
+                                   create_time, update_time, authorize_time, next_refresh_time)
              select gen_random_uuid(), $1, (random() * 1e15)::bigint::text, $2, 'ACTIVE', 'threads_basic', '\\x00',
-                    t + interval '60 days', t, 'person ' || n, t, t, t, t
+                    t + interval '60 days', t, 'person ' || n, t, t, t, t, t + interval '30 days'
              from generate_series(1, $3) n, (select '2026-03-01 12:00:00Z'::timestamptz as t) t
              returning account_id::text",
         );
