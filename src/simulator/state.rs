@@ -315,5 +315,6 @@ impl State {
 }
 
 /// Calls that a client may still make in one throttling, after it has been told, before it is
-/// reckless: each of its replicas may have to hear it for itself.
-const PATIENCE: u32 = 5;
+/// reckless: each of its replicas may have to hear it for itself, and what it had decided to send
+/// may still be on its way.
+const PATIENCE: u32 = 16;

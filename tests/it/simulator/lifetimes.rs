@@ -153,7 +153,7 @@ async fn throttles_end_by_themselves() {
     world.controls.throttle_app(CLIENT_ID, 120);
     assert_eq!(error(world.me(&home).await).await.1, 4);
     world.good();
-    for _ in 0..5 {
+    for _ in 0..16 {
         world.me(&home).await;
     }
     world.good();

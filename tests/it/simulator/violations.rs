@@ -63,7 +63,7 @@ async fn calls_under_way_when_the_platform_says_slow_down_do_not_count() {
     world.controls.fault_times(Endpoint::Me, 20, Fault::Delay(Duration::from_secs(1)));
     join_all((0..20).map(|_| world.me(&token))).await;
     world.good();
-    for _ in 0..5 {
+    for _ in 0..16 {
         world.me(&token).await;
     }
     world.good();
