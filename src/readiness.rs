@@ -4,20 +4,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::service::Service;
+use crate::service::{CLOCK_SKEW_MAX, Service};
+use crate::store::StoreError;
 use crate::store::deployment::{self, Unfit};
-use crate::store::{self, StoreError};
 
 /// How often it is looked at while all is well, and while it is not.
 const LOOK_READY: Duration = Duration::from_secs(30);
 const LOOK_UNREADY: Duration = Duration::from_secs(1);
-/// How far the clocks may be apart. Leases and expiries are compared across
-/// replicas, so a clock further off does harm.
-const CLOCK_SKEW_MAX: f64 = 5.0;
 
 /// What is in the way of readiness; `None` when nothing is.
 pub type Obstacle = Option<&'static str>;
@@ -94,17 +90,10 @@ async fn look(service: &Service) -> Result<Obstacle, Unfit> {
         Err(Unfit::Store(error)) => return Ok(Some(unavailable(&error))),
         Err(unfit) => return Err(unfit),
     }
-    let before: OffsetDateTime = service.clock.now();
-    let theirs = match store::postgres_time(pool).await {
-        Ok(time) => time,
+    let skew = match service.clock_skew().await {
+        Ok(skew) => skew,
         Err(error) => return Ok(Some(unavailable(&error))),
     };
-    // The answer was given somewhere between the two readings.
-    let half: time::Duration = (service.clock.now() - before) / 2;
-    let ours: OffsetDateTime = before + half;
-    let apart: time::Duration = ours - theirs;
-    let skew = apart.as_seconds_f64();
-    service.metrics.clock_skew_seconds.set(skew);
     let is_apart = skew.abs() > CLOCK_SKEW_MAX && service.clock.is_real();
     Ok(is_apart.then_some("this process' clock and Postgres' are more than 5 s apart"))
 }

@@ -48,8 +48,7 @@ pub async fn run(service: Arc<Service>) {
     }
     loop {
         // Not all replicas at once.
-        let eighth = service.refresh.poll_interval / 8;
-        let pause = service.refresh.poll_interval - eighth + eighth.mul_f64(2.0 * chance());
+        let pause = service.refresh.poll_interval.mul_f64(0.875 + chance() / 4.0);
         tokio::select! {
             () = sleep(pause) => {}
             () = service.stopping.cancelled() => return,
@@ -66,6 +65,11 @@ pub async fn run(service: Arc<Service>) {
 /// # Errors
 /// The store's. What has been begun is finished all the same.
 pub async fn round(service: &Arc<Service>) -> Result<Round> {
+    // A clock that has jumped ahead would take every token for dead.
+    if !service.clock_is_right().await? {
+        tracing::error!("nothing is refreshed: this process' clock and Postgres' are far apart");
+        return Ok(Round::default());
+    }
     let expired = expire_all(service).await?;
     let refreshed = join_all(service.apps.values().map(|app| refresh_app(service, app)));
     let (refreshed, finished) = tokio::join!(refreshed, authorizations::finish_interrupted(service));

@@ -128,7 +128,7 @@ impl Attempt<'_> {
             // Whoever comes after a crash proves it at once.
             next_refresh_time: now,
             keeps_lease: true,
-            ..self.unchanged(&held, now)
+            ..Settlement::unchanged(&held, now)
         };
         // The new token exists nowhere else: a database that is away for a moment
         // must not lose it.
@@ -170,7 +170,7 @@ impl Attempt<'_> {
             next_refresh_time: self.due_time(&held),
             profile: Some(me.profile),
             told,
-            ..self.unchanged(&held, now)
+            ..Settlement::unchanged(&held, now)
         })
         .await?;
         tracing::info!(account.id = %held.id, "refreshed a token");
@@ -195,7 +195,7 @@ impl Attempt<'_> {
                     failing: Some(failing),
                     next_refresh_time: schedule::retry_time(held.id, failing.attempts, now),
                     profile: Some(me.profile),
-                    ..self.unchanged(&held, now)
+                    ..Settlement::unchanged(&held, now)
                 })
                 .await?;
                 Err(Error::from(failure))
@@ -229,7 +229,7 @@ impl Attempt<'_> {
             next_refresh_time: self.due_time(&held).max(now),
             profile: Some(me.profile),
             told: if told { vec![Told::Recovered] } else { Vec::new() },
-            ..self.unchanged(&held, now)
+            ..Settlement::unchanged(&held, now)
         })
         .await
     }
@@ -245,7 +245,7 @@ impl Attempt<'_> {
                 ending: Some(StateReason::IdentityMismatch),
                 strike: None,
                 told: vec![Told::ReauthorizationRequired],
-                ..self.unchanged(held, self.service.clock.now())
+                ..Settlement::unchanged(held, self.service.clock.now())
             })
             .await;
         stored.err().unwrap_or_else(|| {
@@ -262,7 +262,7 @@ impl Attempt<'_> {
             token,
             failing: Some(failing),
             next_refresh_time: schedule::retry_time(held.id, failing.attempts, now),
-            ..self.unchanged(&held, now)
+            ..Settlement::unchanged(&held, now)
         };
         if failing.told && !held.failing.is_some_and(|before| before.told) {
             settlement.told.push(Told::Failing);
@@ -319,23 +319,6 @@ impl Attempt<'_> {
         }
     }
 
-    /// A settlement that ends the attempt and leaves everything as it is.
-    fn unchanged(&self, held: &Held, now: OffsetDateTime) -> Settlement {
-        Settlement {
-            id: held.id,
-            attempt: held.attempt,
-            token: TokenMove::Keep,
-            ending: None,
-            strike: held.strike,
-            failing: held.failing,
-            next_refresh_time: now,
-            profile: None,
-            told: Vec::new(),
-            keeps_lease: false,
-            now,
-        }
-    }
-
     fn due_time(&self, held: &Held) -> OffsetDateTime {
         let minimum_age = self.service.refresh.minimum_age;
         schedule::due_time(held.id, held.token_refresh_time, held.token_expire_time, minimum_age)
@@ -349,7 +332,7 @@ impl Attempt<'_> {
             tracing::error!(account.id = %held.id, "a token to be refreshed does not open: {error}");
             let now = self.service.clock.now();
             let next_refresh_time = now + schedule::spread(UNREADABLE_WAIT, held.id, now);
-            self.store(Settlement { next_refresh_time, ..self.unchanged(held, now) }).await?;
+            self.store(Settlement { next_refresh_time, ..Settlement::unchanged(held, now) }).await?;
         }
         opened
     }

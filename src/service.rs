@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -17,8 +18,11 @@ use crate::sealing::{Keyring, KeyringError, Place, Purpose};
 use crate::secret::{AccessToken, DatabaseUrl};
 use crate::store::accounts::Account;
 use crate::store::links::LinkedAccount;
-use crate::store::{Store, UrlError};
+use crate::store::{self, Store, StoreError, UrlError};
 use crate::threads::{self, Client};
+
+/// How far our clock and Postgres' may be apart, in seconds.
+pub const CLOCK_SKEW_MAX: f64 = 5.0;
 
 /// The service: everything that flows work with.
 pub struct Service {
@@ -133,6 +137,32 @@ impl Service {
             refresh: config.refresh,
             refreshes: Flights::default(),
         })
+    }
+
+    /// By how many seconds our clock is ahead of Postgres'. Leases, expiries and ages
+    /// are compared across replicas, so a clock that is off does harm.
+    ///
+    /// # Errors
+    /// [`StoreError`](crate::store::StoreError).
+    pub async fn clock_skew(&self) -> std::result::Result<f64, StoreError> {
+        let before = self.clock.now();
+        let theirs = store::postgres_time(&self.store.pool).await?;
+        // The answer was given somewhere between the two readings.
+        let half: time::Duration = (self.clock.now() - before) / 2;
+        let ours: OffsetDateTime = before + half;
+        let apart: time::Duration = ours - theirs;
+        let skew = apart.as_seconds_f64();
+        self.metrics.clock_skew_seconds.set(skew);
+        Ok(skew)
+    }
+
+    /// Whether our clock may decide what is old enough to be ended or removed. One
+    /// that a test moves always may.
+    ///
+    /// # Errors
+    /// [`StoreError`](crate::store::StoreError).
+    pub async fn clock_is_right(&self) -> std::result::Result<bool, StoreError> {
+        Ok(!self.clock.is_real() || self.clock_skew().await?.abs() <= CLOCK_SKEW_MAX)
     }
 
     /// Seals a token for its account's row.

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::coalescer::Batch;
-use super::refreshes::{Failing, Strike};
+use super::refreshes::{Failing, Held, Strike};
 use crate::ids::AccountId;
 use crate::profile::Profile;
 use crate::states::StateReason;
@@ -89,6 +89,26 @@ pub struct Settlement {
     pub keeps_lease: bool,
     /// Now.
     pub now: OffsetDateTime,
+}
+
+impl Settlement {
+    /// Ends an attempt and leaves the account as it is, to be tried again at once.
+    #[must_use]
+    pub fn unchanged(held: &Held, now: OffsetDateTime) -> Self {
+        Self {
+            id: held.id,
+            attempt: held.attempt,
+            token: TokenMove::Keep,
+            ending: None,
+            strike: held.strike,
+            failing: held.failing,
+            next_refresh_time: now,
+            profile: None,
+            told: Vec::new(),
+            keeps_lease: false,
+            now,
+        }
+    }
 }
 
 /// Writes settlements; answers whether the attempt was still the account's own.

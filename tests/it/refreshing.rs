@@ -1,12 +1,18 @@
 //! Tokens that are kept alive: when they are due, what an attempt does, and what
 //! is left when it is cut short.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use threads_identity::clock::{Clock, SystemClock};
+use threads_identity::config::Config;
 use threads_identity::proto::v1::Account;
 use threads_identity::proto::v1::account::{State, StateReason};
 use threads_identity::refresher::{self, Round};
+use threads_identity::service::Service;
 use threads_identity::simulator::{Endpoint, ExpiresIn, Fault, OldToken, Persona, RefreshAnswers};
+use time::OffsetDateTime;
 use tonic::Code;
 
 use crate::harness::{Wishes, World, failed, metadata};
@@ -377,4 +383,34 @@ async fn a_database_that_is_away_for_a_moment_does_not_lose_the_new_token() {
     assert_eq!(world.controls.count(Endpoint::Refresh), 1);
     assert_eq!(world.happened(&linked.account_id).await, "LINKED TOKEN_REFRESHED");
     assert_eq!(Some(world.token_of(&linked).await), world.controls.newest_token("full"));
+}
+
+/// A real clock that has jumped sixty-one days ahead.
+struct Ahead;
+
+impl Clock for Ahead {
+    fn now(&self) -> OffsetDateTime {
+        SystemClock.now() + 61 * DAY
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_has_jumped_ahead_takes_no_token_for_dead() {
+    let world = World::start().await;
+    let linked = world.linked("user-1", "full").await;
+    let toml = format!(
+        "[[apps]]\nid = \"default\"\nclient_id = \"1\"\nclient_secret = \"s\"\nredirect_uris = [\"https://a.example/\"]\n\
+         graph_url = \"{}\"\n",
+        world.simulator_url()
+    );
+    let environment = [
+        ("THREADS_IDENTITY__DATABASE__URL", world.database_url()),
+        ("THREADS_IDENTITY__KEYS__VALUE", &world.keyring),
+    ];
+    let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let config = Config::parse(&toml, Path::new(""), environment).unwrap();
+    let service = Arc::new(Service::new(&config, Arc::new(Ahead)).unwrap());
+    assert_eq!(refresher::round(&service).await.unwrap(), Round::default());
+    assert_eq!(world.account(&linked.account_id).await.unwrap().state(), State::Active);
+    assert_eq!(world.controls.count(Endpoint::Refresh), 0);
 }
