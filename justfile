@@ -42,5 +42,13 @@ python:
     cargo build --release
     tests/python/run target/release/threads-identity
 
+# How fast one replica refreshes tokens, beside the bare SQL of it.
+bench-refresh:
+    cargo bench --bench refresh
+
+# Ten years of a thousand accounts, by the real service with a clock moved by hand.
+years:
+    cargo test --release --test it -- --ignored --nocapture ten_years
+
 # What CI runs after the tests.
 ci: fmt-check lint sql-check doc deny python

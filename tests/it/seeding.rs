@@ -1,33 +1,38 @@
 //! Many accounts at once, as if they had been linked today.
 
+use std::time::Duration;
+
+use sqlx::{Connection as _, PgConnection};
 use threads_identity::ids::ThreadsUserId;
 use threads_identity::refreshes::schedule::due_time;
 use threads_identity::sealing::{Keyring, Place, Purpose};
-use threads_identity::simulator::{Options, Persona};
+use threads_identity::simulator::{Controls, Options, Persona};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::harness::World;
+/// How long the simulator's long-lived tokens live.
+const LIFE: Duration = Duration::from_secs(5_183_944);
 
-/// Puts accounts into the table for the numbered personas, each with a token of the
-/// simulator's. User `user-N` owns account `N`.
-pub async fn seed(world: &World, accounts: u64) {
-    let keyring = Keyring::parse(&world.keyring).unwrap();
+/// Puts accounts into the table for numbered personas, each with a token of the
+/// simulator's that is `age` seconds old. User `user-N` owns account `N`.
+pub async fn seed(database_url: &str, keyring: &str, controls: &Controls, accounts: u64, age: i64) {
+    let keyring = Keyring::parse(keyring).unwrap();
     let app = Options::default().client_id;
-    let now = OffsetDateTime::from_unix_timestamp(world.controls.now()).unwrap();
-    let life = std::time::Duration::from_secs(5_183_944);
+    let obtained = OffsetDateTime::from_unix_timestamp(controls.now() - age).unwrap();
     let (mut ids, mut people, mut users, mut tokens, mut due) = (vec![], vec![], vec![], vec![], vec![]);
     for number in 0..accounts {
         let persona = Persona::numbered(number);
         let id = keyring.id_key().account_id("default", &ThreadsUserId::parse(&persona.id).unwrap());
-        let token = world.controls.grant_token(&persona.key, &app, "threads_basic", 0);
+        controls.add_persona(persona.clone());
+        let token = controls.grant_token(&persona.key, &app, "threads_basic", age);
         let place = Place { purpose: Purpose::Token, app_id: "default", row: id.0.as_bytes() };
         ids.push(id.0);
         people.push(persona.id);
         users.push(format!("user-{number}"));
         tokens.push(keyring.seal(place, token.as_bytes()));
-        due.push(due_time(id, now, now + life, world.service.refresh.minimum_age));
+        due.push(due_time(id, obtained, obtained + LIFE, Duration::from_hours(25)));
     }
+    let mut connection = PgConnection::connect(database_url).await.unwrap();
     sqlx::query(
         "insert into accounts (account_id, app_id, threads_user_id, user_id, state, scopes, token,
                                token_expire_time, token_refresh_time, next_refresh_time, profile_fetch_time,
@@ -42,8 +47,8 @@ pub async fn seed(world: &World, accounts: u64) {
     .bind(users)
     .bind(tokens)
     .bind(due)
-    .bind(now)
-    .execute(&mut world.sql().await)
+    .bind(obtained)
+    .execute(&mut connection)
     .await
     .unwrap();
 }

@@ -1,6 +1,6 @@
 //! Years of many accounts, with nobody's attention.
 
-use threads_identity::simulator::{Endpoint, Persona};
+use threads_identity::simulator::Endpoint;
 
 use crate::harness::World;
 use crate::refreshing::DAY;
@@ -22,10 +22,7 @@ async fn a_hundred_accounts_pass_a_year_and_a_half_without_a_loss() {
 
 async fn pass(accounts: u64, days: usize) {
     let world = World::start().await;
-    for number in 0..accounts {
-        world.controls.add_persona(Persona::numbered(number));
-    }
-    seed(&world, accounts).await;
+    seed(world.database_url(), &world.keyring, &world.controls, accounts, 0).await;
     let mut weeks = Vec::new();
     let mut expired = 0;
     for day in 0..days {
