@@ -17,6 +17,8 @@ use crate::readiness::Readiness;
 use crate::service::Service;
 use crate::store::deployment::Unfit;
 
+mod reload;
+
 /// Why serving ended, other than by being asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -129,7 +131,8 @@ pub async fn run(
     let ops = axum::serve(listeners.ops, ops::router(Arc::clone(&service), readiness.clone())).into_future();
     let watch = readiness.watch(&service);
     let tell = tell_health(&readiness, &health);
-    tokio::pin!(grpc, ops, watch, tell, stop);
+    let reload = reload::keep_keyring_current(config, &service);
+    tokio::pin!(grpc, ops, watch, tell, reload, stop);
 
     let mut watching = true;
     loop {
@@ -146,6 +149,7 @@ pub async fn run(
                 watching = false;
             }
             () = &mut tell => {}
+            () = &mut reload => {}
         }
     }
 
