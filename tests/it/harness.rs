@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,11 +77,21 @@ pub struct Wishes {
     pub database_url: Option<String>,
     /// The keyring, when not a new one.
     pub keyring: Option<String>,
+    /// The file that the keyring stands in, when it stands in one.
+    pub keyring_file: Option<PathBuf>,
 }
 
 impl Default for Wishes {
     fn default() -> Self {
-        Self { app: "", config: "", callers: true, database: None, database_url: None, keyring: None }
+        Self {
+            app: "",
+            config: "",
+            callers: true,
+            database: None,
+            database_url: None,
+            keyring: None,
+            keyring_file: None,
+        }
     }
 }
 
@@ -206,11 +216,16 @@ impl World {
             wishes.app,
             if wishes.callers { second + &callers } else { String::new() },
         );
+        let keyring_source = match &wishes.keyring_file {
+            Some(file) => ("THREADS_IDENTITY__KEYS__FILE", file.to_str().unwrap()),
+            None => ("THREADS_IDENTITY__KEYS__VALUE", keyring.as_str()),
+        };
         let environment = [
             ("THREADS_IDENTITY__SERVER__GRPC_LISTEN", "127.0.0.1:0"),
             ("THREADS_IDENTITY__SERVER__OPS_LISTEN", "127.0.0.1:0"),
             ("THREADS_IDENTITY__DATABASE__URL", database_url),
-            ("THREADS_IDENTITY__KEYS__VALUE", keyring.as_str()),
+            ("THREADS_IDENTITY__KEYS__RELOAD_INTERVAL", "20ms"),
+            keyring_source,
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
         let config = Config::parse(&toml, Path::new(""), environment).unwrap();

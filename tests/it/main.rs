@@ -41,6 +41,7 @@ mod racing;
 mod raw;
 mod reading_again;
 mod resuming;
+mod rotation;
 mod sealing;
 mod sharing;
 mod shorthand;
