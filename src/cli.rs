@@ -51,9 +51,9 @@ enum Command {
     /// Run the Threads simulator alone, for tests of your own.
     #[cfg(feature = "simulator")]
     Simulate(SimulateArgs),
-    /// Make and show keyrings.
+    /// Make keyrings, and change keys while the service runs.
     #[command(subcommand)]
-    Keys(KeysCommand),
+    Keys(keys::KeysCommand),
     /// Make credentials for the backends that call.
     #[command(subcommand)]
     Callers(CallersCommand),
@@ -112,29 +112,6 @@ pub struct SimulateArgs {
 }
 
 #[derive(Debug, Subcommand)]
-enum KeysCommand {
-    /// Make a keyring, or add a key to one (not yet active).
-    Generate {
-        /// The keyring file; made readable by its owner alone.
-        #[arg(long, value_name = "FILE", default_value = "keys.toml")]
-        file: PathBuf,
-        /// Print a new keyring as one line for `THREADS_IDENTITY_KEY`, and
-        /// write no file.
-        #[arg(long, conflicts_with = "file")]
-        inline: bool,
-    },
-    /// List the keys of a keyring, without the keys themselves.
-    List {
-        /// The keyring file.
-        #[arg(long, value_name = "FILE", default_value = "keys.toml")]
-        file: PathBuf,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-#[derive(Debug, Subcommand)]
 enum CallersCommand {
     /// Make a key for a caller: printed once, with the lines for the
     /// configuration.
@@ -186,8 +163,7 @@ impl Cli {
                 log(LogFormat::Text, "warn");
                 runtime()?.block_on(serve::migrate(args.config.as_deref(), variables))
             }
-            Command::Keys(KeysCommand::Generate { file, inline }) => keys::generate(&file, inline),
-            Command::Keys(KeysCommand::List { file, json }) => keys::list(&file, json),
+            Command::Keys(command) => runtime()?.block_on(keys::run(command, variables)),
             Command::Callers(CallersCommand::Add { name, app, roles }) => callers::add(&name, &app, &roles),
             #[cfg(feature = "simulator")]
             Command::Dev(args) => {
@@ -236,7 +212,6 @@ pub(crate) fn print(line: impl Display) {
 }
 
 /// Tells a person what is going on, beside the result.
-#[cfg(feature = "simulator")]
 #[expect(clippy::print_stderr, reason = "what is going on, for a person")]
 pub(crate) fn print_note(line: impl Display) {
     eprintln!("{line}");

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use url::{Host, Url};
@@ -16,12 +16,14 @@ use crate::secret::{ClientSecret, DatabaseUrl};
 mod apps;
 mod callers;
 mod environment;
+mod keys;
 mod refresh;
 mod section;
 
 pub(crate) use apps::endpoint;
 
 pub use callers::{CallerConfig, Role};
+pub use keys::Keys;
 pub use refresh::Refresh;
 
 use section::{Problems, Section};
@@ -80,24 +82,6 @@ pub struct Database {
     /// `pool_size`, default 8: connections for lists and rare writes. The reads
     /// and links that travel together own nine more.
     pub pool_size: u32,
-}
-
-/// `[keys]`: where the keyring is.
-#[derive(Clone)]
-pub enum Keys {
-    /// `file`
-    File(PathBuf),
-    /// `value`, or the variable `THREADS_IDENTITY_KEY`: the one-line form.
-    Value(zeroize::Zeroizing<String>),
-}
-
-impl fmt::Debug for Keys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path) => f.debug_tuple("File").field(path).finish(),
-            Self::Value(_) => f.write_str("Value(redacted)"),
-        }
-    }
 }
 
 /// `[provider]`: the limits of calls to Threads.
@@ -210,7 +194,7 @@ impl Config {
     fn read(mut root: Section<'_>, serving: bool) -> Option<Self> {
         let server = Server::read(root.section("server"));
         let database = Database::read(root.section("database"), serving);
-        let keys = read_keys(root.section("keys"), serving);
+        let keys = keys::read(root.section("keys"), serving);
         let provider = Provider::read(root.section("provider"));
         let refresh = Refresh::read(root.section("refresh"));
         let sections = root.sections("apps");
@@ -326,22 +310,6 @@ impl Provider {
             body_max: usize::try_from(body_max).unwrap_or(default.body_max),
         }
     }
-}
-
-fn read_keys(mut section: Section<'_>, required: bool) -> Option<Keys> {
-    let file = section.path("file");
-    let value = section.secret("value").map(zeroize::Zeroizing::new);
-    if file.is_some() && value.is_some() {
-        section.problem("file", "is set beside a key value: one of the two is the keyring");
-    }
-    if required && file.is_none() && value.is_none() && !section.has_problems_in("") {
-        section.problem(
-            "file",
-            "is required (or the variable THREADS_IDENTITY_KEY): make a keyring with `threads-identity keys generate`",
-        );
-    }
-    section.finish();
-    file.map(Keys::File).or(value.map(Keys::Value))
 }
 
 /// Whether a scope has a name that Threads could have given it.

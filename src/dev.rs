@@ -11,6 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::{CommandResult, DevArgs, Variables, asked_to_stop, print, write_keyring, write_private};
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, Keys};
 use crate::grpc::new_caller_key;
 use crate::postgres::SERVER_VARIABLE;
 use crate::readiness::Readiness;
@@ -38,6 +39,8 @@ const GRPC_PORT: u16 = 50051;
 const OPS_PORT: u16 = 9090;
 const SIMULATOR_PORT: u16 = 8091;
 const DEMO_PORT: u16 = 8090;
+/// Whoever changes a key while trying things out sees it work at once.
+const KEYS_RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
 type Failure = Box<dyn StdError + Send + Sync>;
 
@@ -60,7 +63,7 @@ pub async fn run(args: &DevArgs, variables: &Variables) -> CommandResult {
     let data_dir = args.data_dir.clone().unwrap_or_else(|| default_data_dir(variables));
     std::fs::create_dir_all(&data_dir).map_err(|error| format!("{}: {error}", data_dir.display()))?;
     let data_dir = data_dir.canonicalize()?;
-    let keyring = keyring(&data_dir)?;
+    let keyring_file = keyring_file(&data_dir)?;
     let (caller_key, caller_hash) = caller_key(&data_dir)?;
 
     let database = database::start(&data_dir, variables).await?;
@@ -73,9 +76,9 @@ pub async fn run(args: &DevArgs, variables: &Variables) -> CommandResult {
     let demo_url = format!("http://{}", demo_listener.local_addr()?);
     let redirect_uri = format!("{demo_url}/callback");
     let simulator = simulator(&redirect_uri).await?;
-    let config = configuration(&Parts {
+    let config = configuration(Parts {
         database_url: database.url(),
-        keyring: &keyring,
+        keyring_file,
         caller_hash: &caller_hash,
         redirect_uri: &redirect_uri,
         simulator_url: &simulator.base_url(),
@@ -188,15 +191,17 @@ fn variable<'a>(variables: &'a Variables, name: &str) -> Option<&'a str> {
     variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
 }
 
-/// The keyring of the folder, made on the first run.
-fn keyring(data_dir: &Path) -> Result<Keyring, Failure> {
+/// The keyring of the folder, made on the first run, and read so that a fault in it
+/// is told by its place.
+fn keyring_file(data_dir: &Path) -> Result<PathBuf, Failure> {
     let file = data_dir.join("keys.toml");
     if !file.exists() {
         let now = SystemClock.now().format(&time::format_description::well_known::Rfc3339)?;
         write_keyring(&file, &Keyring::generate(&now))?;
     }
     let text = zeroize::Zeroizing::new(std::fs::read_to_string(&file)?);
-    Keyring::parse(&text).map_err(|error| format!("{}: {error}", file.display()).into())
+    Keyring::parse(&text).map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(file)
 }
 
 /// The caller key of the folder and its hash. The key is kept, so that what a
@@ -235,7 +240,7 @@ async fn listen(port: u16) -> std::io::Result<TcpListener> {
 
 struct Parts<'a> {
     database_url: &'a str,
-    keyring: &'a Keyring,
+    keyring_file: PathBuf,
     caller_hash: &'a str,
     redirect_uri: &'a str,
     simulator_url: &'a str,
@@ -244,7 +249,7 @@ struct Parts<'a> {
 }
 
 /// The configuration, through the same door as everybody's.
-fn configuration(parts: &Parts<'_>) -> Result<Config, Failure> {
+fn configuration(parts: Parts<'_>) -> Result<Config, Failure> {
     let app = SimulatorOptions::default();
     let toml = toml::toml! {
         [[apps]]
@@ -276,10 +281,12 @@ fn configuration(parts: &Parts<'_>) -> Result<Config, Failure> {
         ("SERVER__OPS_LISTEN", parts.ops_listen.to_string()),
         ("SERVER__DRAIN_TIMEOUT", "2s".to_owned()),
         ("DATABASE__URL", parts.database_url.to_owned()),
-        ("KEYS__VALUE", parts.keyring.to_inline().to_string()),
     ];
     let environment = environment.map(|(name, value)| (format!("THREADS_IDENTITY__{name}"), value));
-    Ok(Config::parse(&table.to_string(), Path::new(""), environment)?)
+    let mut config = Config::parse(&table.to_string(), Path::new(""), environment)?;
+    // No text: a path need not be one.
+    config.keys = Some(Keys::File { path: parts.keyring_file, reload_interval: KEYS_RELOAD_INTERVAL });
+    Ok(config)
 }
 
 /// Whether somebody named a server for `dev` and tests to use.

@@ -45,6 +45,13 @@ pub struct BatchLabels {
     pub batch: &'static str,
 }
 
+/// How a look at the keyring's file went.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReloadLabels {
+    /// `taken`, or `refused`.
+    pub result: &'static str,
+}
+
 /// The metrics of one service.
 pub struct Metrics {
     registry: Registry,
@@ -70,6 +77,9 @@ pub struct Metrics {
     pub connections_replaced: Counter,
     /// Seconds by which our clock and Postgres' differed last.
     pub clock_skew_seconds: Gauge<f64, AtomicU64>,
+    /// Looks at the keyring's file that found another keyring, or one that cannot
+    /// be used.
+    pub keyring_reloads: Family<ReloadLabels, Counter>,
 }
 
 impl Metrics {
@@ -90,6 +100,7 @@ impl Metrics {
             batch_rows: Family::default(),
             connections_replaced: Counter::default(),
             clock_skew_seconds: Gauge::default(),
+            keyring_reloads: Family::default(),
         };
         metrics.register();
         metrics
@@ -142,6 +153,11 @@ impl Metrics {
             "By how much this process' clock is ahead of Postgres'",
             Unit::Seconds,
             self.clock_skew_seconds.clone(),
+        );
+        registry.register(
+            "keyring_reloads",
+            "Looks at the keyring file that took another keyring, or refused one for as long as it is there",
+            self.keyring_reloads.clone(),
         );
     }
 

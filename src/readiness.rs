@@ -1,5 +1,5 @@
 //! Whether this process can do its work: the database answers, belongs to us and
-//! is up to date, and its clock agrees with ours.
+//! is up to date, its clock agrees with ours, and no key is missing here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::service::{CLOCK_SKEW_MAX, Service};
-use crate::store::StoreError;
 use crate::store::deployment::{self, Unfit};
+use crate::store::{StoreError, keys};
 
 /// How often it is looked at while all is well, and while it is not.
 const LOOK_READY: Duration = Duration::from_secs(30);
@@ -74,8 +74,14 @@ impl Readiness {
             }
             self.set(obstacle);
             let pause = if obstacle.is_none() { LOOK_READY } else { LOOK_UNREADY };
+            // Something about the keys: no need to wait, and no look per failing call.
+            let concerned = async {
+                service.keyring.concern().await;
+                sleep(LOOK_UNREADY).await;
+            };
             tokio::select! {
                 () = sleep(pause) => {}
+                () = concerned => {}
                 () = service.stopping.cancelled() => return Ok(()),
             }
         }
@@ -94,8 +100,27 @@ async fn look(service: &Service) -> Result<Obstacle, Unfit> {
         Ok(skew) => skew,
         Err(error) => return Ok(Some(unavailable(&error))),
     };
-    let is_apart = skew.abs() > CLOCK_SKEW_MAX && service.clock.is_real();
-    Ok(is_apart.then_some("this process' clock and Postgres' are more than 5 s apart"))
+    if skew.abs() > CLOCK_SKEW_MAX && service.clock.is_real() {
+        return Ok(Some("this process' clock and Postgres' are more than 5 s apart"));
+    }
+    Ok(look_at_keys(service).await.unwrap_or_else(|error| Some(unavailable(&error))))
+}
+
+/// Reports the key that this process seals under, and sees what others do.
+async fn look_at_keys(service: &Service) -> Result<Obstacle, StoreError> {
+    let keyring = service.keyring.current();
+    let active = keyring.active_id();
+    let known = keys::report_active(&service.store.pool, &active, service.clock.now()).await?;
+    let (retired, needed): (Vec<_>, Vec<_>) = known.into_iter().partition(|key| key.retire_time.is_some());
+    let needed = needed.into_iter().map(|key| key.key_id);
+    let lacking: Vec<String> = needed.filter(|id| !keyring.has(id)).collect();
+    let lacks = !lacking.is_empty();
+    service.keyring.set_lacking(lacking);
+    Ok(if retired.iter().any(|key| key.key_id == active) {
+        Some("this replica seals under a key that has been retired: its keyring is out of date")
+    } else {
+        lacks.then_some("this replica lacks a key that values are sealed under: its keyring is out of date")
+    })
 }
 
 fn unavailable(error: &StoreError) -> &'static str {

@@ -22,8 +22,10 @@ use crate::error::{Error, Reason};
 use crate::secret;
 
 mod keyring;
+mod live;
 
-pub use keyring::{KeyDescription, Keyring, KeyringError};
+pub use keyring::{ChangeError, KeyDescription, Keyring, KeyringError};
+pub use live::{LiveKeyring, ReplaceError};
 
 const VERSION: u8 = 1;
 const KEY_ID_LEN: usize = 4;
@@ -52,6 +54,15 @@ impl Purpose {
             Self::Token => b"token",
             Self::ShortLivedToken => b"short_lived_token",
             Self::PageToken => b"page_token",
+        }
+    }
+
+    /// Whether it stands in the database, rather than travelling through the hands
+    /// of others.
+    fn is_stored(self) -> bool {
+        match self {
+            Self::Token | Self::ShortLivedToken => true,
+            Self::State | Self::PageToken => false,
         }
     }
 }
@@ -144,9 +155,19 @@ impl Keyring {
     /// # Errors
     /// [`OpenError`].
     pub fn open_text(&self, place: Place<'_>, sealed: &str) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-        let bytes = URL_SAFE_NO_PAD.decode(sealed).map_err(|_| OpenError::Invalid)?;
-        self.open(place, &bytes)
+        self.open(place, &text_bytes(sealed)?)
     }
+}
+
+fn text_bytes(sealed: &str) -> Result<Vec<u8>, OpenError> {
+    URL_SAFE_NO_PAD.decode(sealed).map_err(|_| OpenError::Invalid)
+}
+
+/// The id of the key that a sealed value names; `None` if it is no sealed value.
+#[must_use]
+pub fn header_key_id(sealed: &[u8]) -> Option<String> {
+    let is_sealed = sealed.len() >= HEADER_LEN + TAG_LEN && sealed[0] == VERSION;
+    is_sealed.then(|| secret::hex(&sealed[1..=KEY_ID_LEN]))
 }
 
 /// The length of the text that seals `plaintext` bytes.

@@ -18,6 +18,8 @@ use crate::refresher;
 use crate::service::Service;
 use crate::store::deployment::Unfit;
 
+mod reload;
+
 /// Why serving ended, other than by being asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -132,7 +134,8 @@ pub async fn run(
     let tell = tell_health(&readiness, &health);
     // Among the tasks that a stop waits for: no lease is left without its attempt.
     service.tasks.spawn(refresher::run(Arc::clone(&service)));
-    tokio::pin!(grpc, ops, watch, tell, stop);
+    let reload = reload::keep_keyring_current(config, &service);
+    tokio::pin!(grpc, ops, watch, tell, reload, stop);
 
     let mut watching = true;
     loop {
@@ -149,6 +152,7 @@ pub async fn run(
                 watching = false;
             }
             () = &mut tell => {}
+            () = &mut reload => {}
         }
     }
 

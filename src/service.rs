@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::flights::Flights;
 use crate::ids::{AccountId, AuthorizationId};
 use crate::metrics::Metrics;
-use crate::sealing::{Keyring, KeyringError, Place, Purpose};
+use crate::sealing::{Keyring, KeyringError, LiveKeyring, Place, Purpose};
 use crate::secret::{AccessToken, DatabaseUrl};
 use crate::store::accounts::Account;
 use crate::store::links::LinkedAccount;
@@ -31,7 +31,7 @@ pub struct Service {
     /// Postgres.
     pub store: Store,
     /// What seals and opens.
-    pub keyring: Keyring,
+    pub keyring: LiveKeyring,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What can be measured.
@@ -108,7 +108,7 @@ impl Service {
     /// # Errors
     /// [`BuildError`], which names the key of the configuration.
     pub fn new(config: &Config, clock: Arc<dyn Clock>) -> std::result::Result<Self, BuildError> {
-        let keyring = load_keyring(config)?;
+        let keyring = LiveKeyring::new(load_keyring(config)?);
         let url: &DatabaseUrl = config.database.url.as_ref().ok_or(BuildError::NoDatabase)?;
         let metrics = Arc::new(Metrics::new());
         let store = Store::new(url, config.database.pool_size, &metrics)?;
@@ -207,7 +207,7 @@ pub fn load_keyring(config: &Config) -> std::result::Result<Keyring, BuildError>
     match &config.keys {
         None => Err(BuildError::NoKeyring),
         Some(Keys::Value(text)) => Ok(Keyring::parse(text)?),
-        Some(Keys::File(path)) => {
+        Some(Keys::File { path, .. }) => {
             let text = std::fs::read_to_string(path).map_err(BuildError::KeyringFile)?;
             Ok(Keyring::parse(&zeroize::Zeroizing::new(text))?)
         }

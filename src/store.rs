@@ -26,6 +26,7 @@ pub mod authorizations;
 pub mod claims;
 pub mod coalescer;
 pub mod deployment;
+pub mod keys;
 pub mod links;
 pub mod refreshes;
 pub mod settlements;

@@ -11,6 +11,7 @@ use super::state::Request;
 use super::{Answer, Completed, Completion, Held, Outcome, exchange, failure};
 use crate::error::{Error, FieldViolation, Reason, Result};
 use crate::ids::mint_claim;
+use crate::sealing::OpenError;
 use crate::service::{App, Service};
 use crate::states::{LinkOutcome, Step};
 use crate::store::StoreError;
@@ -47,8 +48,11 @@ pub async fn complete(
     deadline: Instant,
 ) -> Result<Completed> {
     let now = service.clock.now();
-    let request = Request::open(&service.keyring, app.id(), &completion.state)
-        .ok_or_else(|| Error::new(Reason::StateInvalid))?;
+    let request =
+        Request::open(&service.keyring, app.id(), &completion.state).map_err(|error| match error {
+            OpenError::KeyUnknown => Error::from(error),
+            OpenError::Invalid => Error::new(Reason::StateInvalid),
+        })?;
     check_fields(&request, &completion)?;
     if !request.is_of(completion.user_id.as_deref(), completion.session_binding.as_deref()) {
         return refuse_mismatch(service, app, request, completion).await;

@@ -9,7 +9,7 @@ use super::binding_hash;
 use crate::clock;
 use crate::ids::{AccountId, AuthorizationId};
 use crate::proto::internal;
-use crate::sealing::{Keyring, Place, Purpose};
+use crate::sealing::{LiveKeyring, OpenError, Place, Purpose};
 use crate::store::authorizations::Authorization;
 use crate::store::{join_scopes, split_scopes};
 
@@ -34,7 +34,7 @@ fn place(app_id: &str) -> Place<'_> {
 }
 
 impl Request {
-    pub(super) fn seal(&self, keyring: &Keyring, app_id: &str) -> String {
+    pub(super) fn seal(&self, keyring: &LiveKeyring, app_id: &str) -> String {
         let state = internal::State {
             authorization_id: self.id.0.as_bytes().to_vec(),
             create_time_ms: clock::unix_milliseconds(self.create_time),
@@ -49,10 +49,14 @@ impl Request {
         keyring.seal_text(place(app_id), &state.encode_to_vec())
     }
 
-    /// `None` for whatever we did not seal for this app.
-    pub(super) fn open(keyring: &Keyring, app_id: &str, state: &str) -> Option<Self> {
-        let plaintext = keyring.open_text(place(app_id), state).ok()?;
-        let state = internal::State::decode(plaintext.as_slice()).ok()?;
+    /// Opens a state. Whatever we did not seal for this app is invalid.
+    pub(super) fn open(keyring: &LiveKeyring, app_id: &str, state: &str) -> Result<Self, OpenError> {
+        let plaintext = keyring.open_text(place(app_id), state)?;
+        Self::decode(&plaintext).ok_or(OpenError::Invalid)
+    }
+
+    fn decode(plaintext: &[u8]) -> Option<Self> {
+        let state = internal::State::decode(plaintext).ok()?;
         let optional = |bytes: &[u8]| (!bytes.is_empty()).then(|| AccountId::from_bytes(bytes));
         Some(Self {
             id: AuthorizationId::from_bytes(&state.authorization_id)?,
@@ -112,6 +116,7 @@ mod tests {
     use crate::authorizations::STATE_MAX;
     use crate::config::{REDIRECT_URI_MAX, with_basic_scope};
     use crate::ids::USER_ID_MAX;
+    use crate::sealing::Keyring;
 
     fn request() -> Request {
         Request {
@@ -127,16 +132,21 @@ mod tests {
         }
     }
 
+    fn keyring() -> LiveKeyring {
+        LiveKeyring::new(Keyring::generate(""))
+    }
+
     #[test]
     fn a_state_opens_for_its_app_alone() {
-        let keyring = Keyring::generate("");
+        let keyring = keyring();
         let request = request();
         let sealed = request.seal(&keyring, "default");
         let opened = Request::open(&keyring, "default", &sealed).unwrap();
         assert_eq!(opened.id, request.id);
         assert_eq!(opened.user_id.as_deref(), Some("user-1"));
-        assert!(Request::open(&keyring, "other", &sealed).is_none());
-        assert!(Request::open(&Keyring::generate(""), "default", &sealed).is_none());
+        for (keyring, app_id) in [(&keyring, "other"), (&self::keyring(), "default")] {
+            assert_eq!(Request::open(keyring, app_id, &sealed).err(), Some(OpenError::Invalid));
+        }
         assert!(sealed.len() <= 280, "{}", sealed.len());
     }
 
@@ -161,7 +171,7 @@ mod tests {
             scopes: with_basic_scope(&known.map(|name| format!("threads_{name}"))),
             ..request()
         };
-        let length = large.seal(&Keyring::generate(""), &"a".repeat(32)).len();
+        let length = large.seal(&keyring(), &"a".repeat(32)).len();
         assert!(length <= STATE_MAX, "{length}");
     }
 

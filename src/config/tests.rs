@@ -158,3 +158,31 @@ fn nothing_at_all_says_what_is_needed() {
     let error = problems("", &[("THREADS_IDENTITY__APPS__ID", "x")]);
     assert!(error.contains("apps: must be a list of tables"), "{error}");
 }
+
+#[test]
+fn a_keyring_file_is_looked_at_as_often_as_is_said() {
+    let interval = |keys: &str| match parse(&format!("[keys]\nfile = \"keys.toml\"\n{keys}\n{GOOD}"), &[]) {
+        Ok(Config { keys: Some(Keys::File { reload_interval, .. }), .. }) => reload_interval,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(interval(""), Duration::from_secs(5));
+    assert_eq!(interval("reload_interval = \"250ms\""), Duration::from_millis(250));
+    assert!(
+        problems(&format!("[keys]\nreload_interval = \"0s\"\n{GOOD}"), &[]).contains("keys.reload_interval:")
+    );
+}
+
+#[test]
+fn the_commands_that_look_after_keys_need_nothing_else() {
+    let environment = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    };
+    let (url, keys) = Config::load_database_and_keys(None, environment(&[])).unwrap();
+    assert!(url.is_none() && keys.is_none());
+    let both = [("DATABASE_URL", "postgres://db/x"), ("THREADS_IDENTITY_KEY_FILE", "k.toml")];
+    let (url, keys) = Config::load_database_and_keys(None, environment(&both)).unwrap();
+    assert!(url.is_some() && matches!(keys, Some(Keys::File { path, .. }) if path == Path::new("k.toml")));
+    let wrong = [("DATABASE_URL", "mysql://canary")];
+    let error = Config::load_database_and_keys(None, environment(&wrong)).unwrap_err().to_string();
+    assert!(error.contains("database.url:") && !error.contains("canary"), "{error}");
+}

@@ -7,7 +7,7 @@ use super::caller::Caller;
 use super::fields::Fields;
 use crate::ids::AccountId;
 use crate::proto::internal;
-use crate::sealing::{Keyring, Place, Purpose};
+use crate::sealing::{LiveKeyring, Place, Purpose};
 use crate::secret::sha256;
 
 /// The longest page token that is looked at, in bytes.
@@ -34,7 +34,7 @@ impl List {
     }
 
     /// Where the list goes on by this token; a wrong one is noted.
-    pub fn open(&self, keyring: &Keyring, fields: &mut Fields, token: &str) -> Option<AccountId> {
+    pub fn open(&self, keyring: &LiveKeyring, fields: &mut Fields, token: &str) -> Option<AccountId> {
         if token.is_empty() {
             return None;
         }
@@ -48,7 +48,7 @@ impl List {
         last
     }
 
-    fn read(&self, keyring: &Keyring, token: &str) -> Option<AccountId> {
+    fn read(&self, keyring: &LiveKeyring, token: &str) -> Option<AccountId> {
         if token.len() > TOKEN_MAX {
             return None;
         }
@@ -58,7 +58,7 @@ impl List {
     }
 
     /// The token for what comes after `last`; empty when nothing does.
-    pub fn seal(&self, keyring: &Keyring, last: Option<AccountId>) -> String {
+    pub fn seal(&self, keyring: &LiveKeyring, last: Option<AccountId>) -> String {
         let Some(last) = last else { return String::new() };
         let page = internal::PageToken {
             last_account_id: last.0.as_bytes().to_vec(),

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use aws_lc_rs::constant_time;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
@@ -71,6 +72,17 @@ pub enum KeyringError {
     Weak(String),
 }
 
+/// Why a keyring is not changed in this way.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// There is no such key.
+    #[error("there is no key `{0}` in it")]
+    Unknown(String),
+    /// The key is the active one.
+    #[error("`{0}` is the active key")]
+    Active(String),
+}
+
 #[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -103,6 +115,31 @@ impl Keyring {
     /// id.
     pub fn add_key(&mut self, create_time: &str) -> String {
         hex(self.insert_new(create_time))
+    }
+
+    /// Seals under another key of the keyring from now on.
+    ///
+    /// # Errors
+    /// [`ChangeError`]: no such key, or it is active already.
+    pub fn activate(&mut self, id: &str) -> Result<(), ChangeError> {
+        self.active = self.inactive(id)?;
+        Ok(())
+    }
+
+    /// Takes a key out. Whatever is sealed under it can never be opened again.
+    ///
+    /// # Errors
+    /// [`ChangeError`]: no such key, or it is active.
+    pub fn remove(&mut self, id: &str) -> Result<(), ChangeError> {
+        let id = self.inactive(id)?;
+        self.keys.remove(&id);
+        Ok(())
+    }
+
+    fn inactive(&self, text: &str) -> Result<KeyId, ChangeError> {
+        let known = read_id(text).filter(|id| self.keys.contains_key(id));
+        let id = known.ok_or_else(|| ChangeError::Unknown(text.to_owned()))?;
+        if id == self.active { Err(ChangeError::Active(text.to_owned())) } else { Ok(id) }
     }
 
     fn insert_new(&mut self, create_time: &str) -> KeyId {
@@ -196,6 +233,28 @@ impl Keyring {
     #[must_use]
     pub fn id_key(&self) -> &IdKey {
         &self.id_key
+    }
+
+    /// The id of the key that new values are sealed under.
+    #[must_use]
+    pub fn active_id(&self) -> String {
+        hex(self.active)
+    }
+
+    /// Whether it has a key of this id.
+    #[must_use]
+    pub fn has(&self, id: &str) -> bool {
+        read_id(id).is_some_and(|id| self.keys.contains_key(&id))
+    }
+
+    /// The id of a key that both have and that is not the same in both.
+    pub(super) fn differing_key(&self, other: &Self) -> Option<String> {
+        let differs = |(id, (key, _)): &(&KeyId, &(Key, String))| {
+            other
+                .key(*id)
+                .is_some_and(|theirs| constant_time::verify_slices_are_equal(key.as_slice(), theirs).is_err())
+        };
+        self.keys.iter().find(differs).map(|(id, _)| hex(*id))
     }
 
     pub(super) fn active(&self) -> (KeyId, &[u8; KEY_LEN]) {

@@ -10,6 +10,7 @@ mod dev;
 mod help;
 mod keys;
 mod migrate;
+mod rotation;
 mod run;
 mod serve;
 mod simulate;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,6 +79,8 @@ pub struct Wishes {
     pub keyring: Option<String>,
     /// Whether the refresher runs by itself. Most tests make its rounds by hand.
     pub refresher: bool,
+    /// The file that the keyring stands in, when it stands in one.
+    pub keyring_file: Option<PathBuf>,
 }
 
 impl Default for Wishes {
@@ -91,6 +93,7 @@ impl Default for Wishes {
             database_url: None,
             keyring: None,
             refresher: false,
+            keyring_file: None,
         }
     }
 }
@@ -216,12 +219,17 @@ impl World {
             wishes.app,
             if wishes.callers { second + &callers } else { String::new() },
         );
+        let keyring_source = match &wishes.keyring_file {
+            Some(file) => ("THREADS_IDENTITY__KEYS__FILE", file.to_str().unwrap()),
+            None => ("THREADS_IDENTITY__KEYS__VALUE", keyring.as_str()),
+        };
         let environment = [
             ("THREADS_IDENTITY__SERVER__GRPC_LISTEN", "127.0.0.1:0"),
             ("THREADS_IDENTITY__SERVER__OPS_LISTEN", "127.0.0.1:0"),
             ("THREADS_IDENTITY__DATABASE__URL", database_url),
-            ("THREADS_IDENTITY__KEYS__VALUE", keyring.as_str()),
+            ("THREADS_IDENTITY__KEYS__RELOAD_INTERVAL", "20ms"),
             ("THREADS_IDENTITY__REFRESH__ENABLED", if wishes.refresher { "true" } else { "false" }),
+            keyring_source,
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
         let config = Config::parse(&toml, Path::new(""), environment).unwrap();

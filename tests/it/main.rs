@@ -47,6 +47,7 @@ mod raw;
 mod reading_again;
 mod refreshing;
 mod resuming;
+mod rotation;
 mod sealing;
 mod seeding;
 mod sharing;
