@@ -280,9 +280,13 @@ impl Fleet {
             sqlx::query(
                 "insert into accounts (account_id, app_id, threads_user_id, user_id, state, scopes, token,
                                        token_expire_time, token_refresh_time, create_time, update_time,
-                                       authorize_time)
+                                       authorize_time, next_refresh_time,
+                                       previous_token, previous_token_expire_time, previous_token_refresh_time)
                  select id, 'default', (4e15::bigint + n)::text, user_id, 'ACTIVE', 'threads_basic', token,
-                        t + interval '60 days', t, t, t, t
+                        t + interval '60 days', t, t, t, t, t + interval '30 days',
+                        -- Some have just been refreshed, and not proven yet.
+                        case when n % 10 = 0 then token end, case when n % 10 = 0 then t + interval '50 days' end,
+                        case when n % 10 = 0 then t end
                  from unnest($1::uuid[], $2::text[], $3::bytea[]) with ordinality as w(id, user_id, token, n),
                       (select '2026-03-01 12:00:00Z'::timestamptz as t) t",
             )
