@@ -23,6 +23,7 @@ mod page;
 mod people;
 mod platform;
 mod random;
+mod refreshes;
 mod request;
 mod residents;
 mod state;
@@ -46,6 +47,7 @@ pub use knobs::{Envelope, ExpiresIn, Knobs, MissingFields, OldToken, Proof, Refr
 pub use ledger::{Endpoint, Entry};
 pub use oauth::Decision;
 pub use people::{Persona, Picture, Role};
+pub use refreshes::Refresh;
 
 /// How long open connections may take to finish when the simulator stops.
 const FAREWELL: Duration = Duration::from_secs(2);

@@ -1,7 +1,7 @@
 //! The controls over HTTP, for tests in other languages and for people with curl.
 //!
-//! The only secret it ever gives out is the code in a callback URL, which is what that call is for;
-//! codes and tokens in the ledger appear as fingerprints.
+//! The only secrets it ever gives out are the code in a callback URL and a token that was asked for,
+//! which is what those calls are for; codes and tokens in the ledger appear as fingerprints.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use super::platform::Shared;
 /// How many ledger entries are listed unless the caller says otherwise.
 const LISTED: usize = 200;
 
-const INDEX: [(&str, &str); 17] = [
+const INDEX: [(&str, &str); 19] = [
     ("GET /_simulator/ledger", "what was received; ?endpoint=me&limit=200"),
     ("DELETE /_simulator/ledger", "forget entries, counts and violations"),
     ("GET /_simulator/violations", "what the client did that it must not do"),
@@ -35,6 +35,11 @@ const INDEX: [(&str, &str); 17] = [
         "POST /_simulator/personas/{key}/{action}",
         "rename {username}, picture {url}, private, accept, revoke, password, checkpoint, lapse, ban {banned}, throttle {seconds}",
     ),
+    (
+        "POST /_simulator/personas/{key}/token",
+        "{client_id, scopes, age_seconds} -> {access_token}: a long-lived one, without a consent",
+    ),
+    ("GET /_simulator/refreshes", "which tokens were refreshed, when, and how often each"),
     ("POST /_simulator/consent", "{authorization_url, persona, decision: allow|deny} -> {callback_url}"),
     ("POST /_simulator/faults", "{endpoint, fault, times}; a fault such as \"html502\" or {\"delay\": 500}"),
     ("DELETE /_simulator/faults", "forget faults still to come"),
@@ -58,6 +63,8 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         .route("/_simulator/violations", get(violations))
         .route("/_simulator/personas", get(personas).post(add_persona))
         .route("/_simulator/personas/{key}/{action}", post(act))
+        .route("/_simulator/personas/{key}/token", post(grant_token))
+        .route("/_simulator/refreshes", get(refreshes))
         .route("/_simulator/consent", post(consent))
         .route("/_simulator/faults", post(add_fault).delete(clear_faults))
         .route("/_simulator/knobs", get(knobs).post(turn_knobs))
@@ -184,6 +191,37 @@ async fn act(
         _ => return refused(StatusCode::NOT_FOUND, "no such action"),
     }
     done()
+}
+
+#[derive(Deserialize)]
+struct Grant {
+    client_id: String,
+    scopes: String,
+    age_seconds: i64,
+}
+
+async fn grant_token(shared: Here, Path(key): Path<String>, Json(grant): Json<Grant>) -> Response {
+    let Grant { client_id, scopes, age_seconds } = grant;
+    let known = shared.lock().apps.contains_key(&client_id);
+    let controls = controls(shared);
+    if !known || controls.persona(&key).is_none() {
+        return refused(StatusCode::NOT_FOUND, "no app has this id, or nobody this key");
+    }
+    let token = controls.grant_token(&key, &client_id, &scopes, age_seconds);
+    Json(json!({"access_token": token})).into_response()
+}
+
+async fn refreshes(shared: Here) -> Json<Value> {
+    let refreshes = controls(shared).refreshes().into_iter().map(|refresh| {
+        json!({
+            "sequence": refresh.sequence,
+            "time": refresh.time,
+            "persona": &*refresh.persona,
+            "token": refresh.token_print(),
+            "times": refresh.times,
+        })
+    });
+    Json(json!({"refreshes": refreshes.collect::<Vec<_>>()}))
 }
 
 #[derive(Deserialize)]

@@ -75,7 +75,7 @@ impl Controls {
         let mut state = self.shared.lock();
         let until = state.now().saturating_add(seconds);
         match state.apps.get_mut(client_id) {
-            Some(app) => app.throttle = Some(Throttle { until, refusals: 0 }),
+            Some(app) => app.throttle = Some(Throttle::until(until)),
             None => state.ledger.violation(format!("controls: no app has the id {client_id}")),
         }
     }
@@ -86,6 +86,14 @@ impl Controls {
     /// Adds somebody; the same key again replaces the profile.
     pub fn add_persona(&self, persona: Persona) {
         self.shared.lock().people.add(persona);
+    }
+
+    /// Adds many at once.
+    pub fn add_personas(&self, personas: impl IntoIterator<Item = Persona>) {
+        let mut state = self.shared.lock();
+        for persona in personas {
+            state.people.add(persona);
+        }
     }
 
     /// Everybody, as they are now.
@@ -161,7 +169,7 @@ impl Controls {
     /// Throttles one person for so many seconds: code 17.
     pub fn throttle(&self, persona: &str, seconds: i64) {
         self.with(persona, |now, person| {
-            person.throttle = Some(Throttle { until: now.saturating_add(seconds), refusals: 0 });
+            person.throttle = Some(Throttle::until(now.saturating_add(seconds)));
         });
     }
 
@@ -237,9 +245,11 @@ impl Controls {
         self.shared.lock().ledger.violations().to_vec()
     }
 
-    /// Forgets entries, counts and violations.
+    /// Forgets entries, counts, violations and the list of refreshes.
     pub fn clear_ledger(&self) {
-        self.shared.lock().ledger.clear();
+        let mut state = self.shared.lock();
+        state.ledger.clear();
+        state.refreshes.clear();
     }
 
     /// Every token ever given for this person, oldest first.

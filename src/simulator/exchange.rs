@@ -17,7 +17,7 @@ impl State {
         let result = if self.knobs.strict && request.method != Method::POST {
             Err(Refusal::oauth(100, None, "Unsupported get request."))
         } else {
-            self.spend_code(&request.parameters)
+            self.spend_code(request)
         };
         result.unwrap_or_else(|refusal| match self.knobs.exchange_errors {
             Envelope::Flat => refusal.flat(),
@@ -25,9 +25,10 @@ impl State {
         })
     }
 
-    fn spend_code(&mut self, parameters: &Parameters) -> Result<Answer, Refusal> {
+    fn spend_code(&mut self, request: &Received) -> Result<Answer, Refusal> {
+        let parameters = &request.parameters;
         let client_id = self.authenticated(parameters)?;
-        self.unthrottled(&client_id, None)?;
+        self.unthrottled(request, &client_id, None)?;
         if parameters.get("grant_type") != Some("authorization_code") {
             return Err(Refusal::oauth(100, None, "grant_type must be authorization_code."));
         }
@@ -112,6 +113,7 @@ impl State {
         let until = now.saturating_add(self.knobs.grant_lifetime);
         self.people.get_mut(person).renew(&token.app, None, until);
         let old = request.token().unwrap_or_default();
+        self.refreshed(request, old, person);
         if self.knobs.refresh_answers == RefreshAnswers::Same {
             let expires = now.saturating_add(self.knobs.long_lifetime);
             if let Some(token) = self.tokens.get_mut(old) {
@@ -146,7 +148,7 @@ impl State {
             Refusal::oauth(2500, None, message)
         })?;
         let token = self.alive(text)?;
-        self.unthrottled(&token.app, token.person)?;
+        self.unthrottled(request, &token.app, token.person)?;
         let Some(person) = token.person else {
             return Err(Refusal::threads(100, None, "A user token is required."));
         };

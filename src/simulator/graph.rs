@@ -109,7 +109,7 @@ impl State {
         let text =
             request.token().ok_or_else(|| Refusal::oauth(2500, None, "An access token is required."))?;
         let caller = self.alive(text)?;
-        self.unthrottled(&caller.app, caller.person)?;
+        self.unthrottled(request, &caller.app, caller.person)?;
         let tester = |person| self.people.get(person).persona.role == Role::Tester;
         if self.knobs.debug_testers_only && !caller.person.is_some_and(tester) {
             return Err(Refusal::threads(10, None, "Only testers of the app may inspect tokens."));

@@ -152,7 +152,7 @@ pub(super) struct Decided {
 }
 
 /// Commas or spaces; a space arrives as `+` or `%20`.
-fn scopes(text: &str) -> Vec<String> {
+pub(super) fn scopes(text: &str) -> Vec<String> {
     text.split([',', ' ']).filter(|scope| !scope.is_empty()).map(str::to_owned).collect()
 }
 

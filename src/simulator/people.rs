@@ -157,11 +157,20 @@ pub(super) struct Grant {
     pub(super) until: i64,
 }
 
-/// Calls are refused until then; `refusals` counts how often that has been said.
+/// Calls are refused until then.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Throttle {
     pub(super) until: i64,
-    pub(super) refusals: u32,
+    /// The ledger's sequence number when the first refusal was answered.
+    pub(super) refused: Option<u64>,
+    /// How many calls have come since then.
+    pub(super) calls: u32,
+}
+
+impl Throttle {
+    pub(super) fn until(until: i64) -> Throttle {
+        Throttle { until, refused: None, calls: 0 }
+    }
 }
 
 /// A persona and what has become of it.
@@ -177,6 +186,8 @@ pub(super) struct Person {
     pub(super) banned: bool,
     pub(super) throttle: Option<Throttle>,
     pub(super) tokens: VecDeque<Arc<str>>,
+    /// How often one of the tokens has been refreshed.
+    pub(super) refreshes: u64,
 }
 
 impl Person {
@@ -220,6 +231,7 @@ impl People {
             banned: false,
             throttle: None,
             tokens: VecDeque::new(),
+            refreshes: 0,
         });
     }
 

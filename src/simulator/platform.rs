@@ -48,7 +48,7 @@ pub(super) async fn platform(
 ) -> Response {
     let (parts, body) = request.into_parts();
     let mut received = Received::new(&parts.method, &parts.uri, &parts.headers);
-    let (sequence, fault) = shared.lock().arrive(&received);
+    let fault = shared.lock().arrive(&mut received);
     shared.arrived.notify_waiters();
     if matches!(fault, Some(Fault::CutBeforeRead)) {
         connection.cut();
@@ -60,9 +60,9 @@ pub(super) async fn platform(
     }
     let answer = {
         let mut state = shared.lock();
-        state.notice(sequence, &received);
+        state.notice(&received);
         let instead = fault.as_ref().and_then(Fault::instead);
-        instead.unwrap_or_else(|| state.answer(sequence, &received))
+        instead.unwrap_or_else(|| state.answer(&received))
     };
     let (status, error) = (answer.status, answer.error);
     let heard = !matches!(fault, Some(Fault::CutAfterRequest | Fault::HangBeforeAnswer));
@@ -71,7 +71,7 @@ pub(super) async fn platform(
         None => send(answer),
     };
     if heard {
-        shared.lock().settle(sequence, &received, status, error);
+        shared.lock().settle(&received, status, error);
     }
     tracing::debug!(endpoint = ?received.endpoint, status, "the simulated platform answered");
     response
@@ -79,20 +79,20 @@ pub(super) async fn platform(
 
 impl State {
     /// Notes an arrival and takes the fault that is next in its way.
-    fn arrive(&mut self, request: &Received) -> (u64, Option<Fault>) {
-        let sequence = self.open(request);
+    fn arrive(&mut self, request: &mut Received) -> Option<Fault> {
+        self.open(request);
         let fault = self.faults.next(request.endpoint);
-        if let Some(entry) = self.ledger.entry(sequence) {
+        if let Some(entry) = self.ledger.entry(request.sequence) {
             entry.fault = fault.as_ref().map(Fault::name);
         }
-        (sequence, fault)
+        fault
     }
 
     /// Processes one request for real.
-    fn answer(&mut self, sequence: u64, request: &Received) -> Answer {
+    fn answer(&mut self, request: &Received) -> Answer {
         let result = match request.endpoint {
             Endpoint::Authorize => return self.consent_page(&request.query),
-            Endpoint::Consent => return guarded(self.click(sequence, request), "'none'"),
+            Endpoint::Consent => return guarded(self.click(request), "'none'"),
             Endpoint::CodeExchange => Ok(self.exchange_code(request)),
             Endpoint::LongLivedExchange => self.exchange_token(request),
             Endpoint::Refresh => self.refresh(request),
@@ -112,7 +112,7 @@ impl State {
     }
 
     /// The form that the consent page sends.
-    fn click(&mut self, sequence: u64, request: &Received) -> Answer {
+    fn click(&mut self, request: &Received) -> Answer {
         let persona = request.parameters.get("persona").unwrap_or_default();
         let decision = match request.parameters.get("decision") {
             Some("allow") => Decision::Allow,
@@ -120,7 +120,7 @@ impl State {
         };
         match self.decide(&request.query, persona, decision) {
             Ok(decided) => {
-                if let Some(entry) = self.ledger.entry(sequence) {
+                if let Some(entry) = self.ledger.entry(request.sequence) {
                     entry.persona = Some(self.people.get(decided.person).key.clone());
                     entry.code = decided.code;
                 }
@@ -137,20 +137,20 @@ impl State {
         persona: &str,
         decision: Decision,
     ) -> Result<String, String> {
-        let visit = Received::browser(Method::GET, query);
-        let sequence = self.open(&visit);
-        self.notice(sequence, &visit);
+        let mut visit = Received::browser(Method::GET, query);
+        self.open(&mut visit);
+        self.notice(&visit);
         if let Err(refusal) = self.window(query) {
-            self.settle(sequence, &visit, refusal.status, refusal.error);
+            self.settle(&visit, refusal.status, refusal.error);
             return Err(refusal.body);
         }
-        self.settle(sequence, &visit, 200, None);
+        self.settle(&visit, 200, None);
         let mut click = Received::browser(Method::POST, query);
         let decision = if decision == Decision::Allow { "allow" } else { "deny" };
         click.choose(persona, decision);
-        let sequence = self.open(&click);
-        let answer = self.click(sequence, &click);
-        self.settle(sequence, &click, answer.status, answer.error);
+        self.open(&mut click);
+        let answer = self.click(&click);
+        self.settle(&click, answer.status, answer.error);
         match answer.headers.into_iter().find(|(name, _)| name == "location") {
             Some((_, location)) => Ok(location),
             None => Err(answer.body),

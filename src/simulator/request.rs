@@ -49,6 +49,8 @@ impl Parameters {
 /// One request, its body read if it has one.
 #[derive(Debug, Clone)]
 pub(super) struct Received {
+    /// Its place in the ledger, once it has been noted there.
+    pub(super) sequence: u64,
     pub(super) endpoint: Endpoint,
     pub(super) method: Method,
     pub(super) path: String,
@@ -67,6 +69,7 @@ impl Received {
         let parameters = Parameters::parse(query.as_bytes());
         let path = uri.path();
         Received {
+            sequence: 0,
             endpoint: endpoint(method, path, &parameters),
             method: method.clone(),
             path: path.to_owned(),
@@ -82,6 +85,7 @@ impl Received {
     pub(super) fn browser(method: Method, query: &str) -> Received {
         let endpoint = if method == Method::POST { Endpoint::Consent } else { Endpoint::Authorize };
         Received {
+            sequence: 0,
             endpoint,
             method,
             path: "/oauth/authorize".to_owned(),

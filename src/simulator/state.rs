@@ -12,6 +12,8 @@ use super::knobs::Knobs;
 use super::ledger::Ledger;
 use super::people::{People, Role, Throttle};
 use super::random::{self, Print};
+use super::refreshes::Refreshes;
+use super::request::Received;
 
 /// How many codes, tokens and states are remembered each; a platform of one test run needs no more.
 const REMEMBERED: usize = 500_000;
@@ -97,6 +99,8 @@ pub(super) struct Token {
     pub(super) refused: Option<u64>,
     /// How often it has come back since then.
     pub(super) returned: u32,
+    /// How often it has been refreshed.
+    pub(super) refreshed: u32,
 }
 
 /// A `state` parameter that has been seen.
@@ -119,6 +123,7 @@ pub(super) struct State {
     pub(super) states: Bounded<Print, SeenState>,
     pub(super) faults: Faults,
     pub(super) ledger: Ledger,
+    pub(super) refreshes: Refreshes,
     /// How many tokens have been issued.
     pub(super) issued: u64,
 }
@@ -135,6 +140,7 @@ impl State {
             states: Bounded::new(REMEMBERED),
             faults: Faults::default(),
             ledger: Ledger::default(),
+            refreshes: Refreshes::default(),
             issued: 0,
         }
     }
@@ -150,9 +156,22 @@ impl State {
         self.apps.insert(client_id.to_owned(), app);
     }
 
-    /// Issues a token that looks like a real one: `TH` and about 200 characters.
+    /// Issues a token now.
     pub(super) fn issue(
         &mut self,
+        kind: Kind,
+        person: Option<usize>,
+        app: &Arc<str>,
+        scopes: &Arc<str>,
+    ) -> Arc<str> {
+        let now = self.now();
+        self.issue_as_of(now, kind, person, app, scopes)
+    }
+
+    /// Issues a token that looks like a real one: `TH` and about 200 characters.
+    pub(super) fn issue_as_of(
+        &mut self,
+        issued: i64,
         kind: Kind,
         person: Option<usize>,
         app: &Arc<str>,
@@ -168,19 +187,19 @@ impl State {
         let random = self.knobs.token_length.saturating_sub(start.len()).max(32);
         let text: Arc<str> = format!("{start}{}", random::text(random)).into();
         self.issued += 1;
-        let now = self.now();
         let token = Token {
             kind,
             person,
             app: Arc::clone(app),
             scopes: Arc::clone(scopes),
-            issued: now,
-            expires: now.saturating_add(lifetime),
+            issued,
+            expires: issued.saturating_add(lifetime),
             number: self.issued,
             revoked: false,
             received: 0,
             refused: None,
             returned: 0,
+            refreshed: 0,
         };
         if let Some(person) = person {
             self.people.get_mut(person).tokens.push_back(Arc::clone(&text));
@@ -243,15 +262,23 @@ impl State {
     }
 
     /// Whether calls for this app and person are let through now.
-    pub(super) fn unthrottled(&mut self, app: &str, person: Option<usize>) -> Result<(), Refusal> {
+    pub(super) fn unthrottled(
+        &mut self,
+        request: &Received,
+        app: &str,
+        person: Option<usize>,
+    ) -> Result<(), Refusal> {
         let now = self.now();
         let mut stopped = |throttle: Option<&mut Throttle>| {
             let throttle = throttle.filter(|throttle| now < throttle.until);
             throttle.is_some_and(|throttle| {
-                throttle.refusals += 1;
-                if throttle.refusals == PATIENCE + 1 {
-                    let text = "calls went on although the platform had said to slow down";
-                    self.ledger.violation(text.to_owned());
+                // Calls that were under way when the platform first said so do not count.
+                if throttle.refused.is_some_and(|refused| request.sequence >= refused) {
+                    throttle.calls += 1;
+                    if throttle.calls == PATIENCE + 1 {
+                        let text = "calls went on although the platform had said to slow down";
+                        self.ledger.violation(text.to_owned());
+                    }
                 }
                 true
             })
@@ -266,8 +293,27 @@ impl State {
         }
         Ok(())
     }
+
+    /// Notes that a client has been told to slow down, whoever it is that is throttled.
+    pub(super) fn slowed(&mut self, request: &Received, code: u32, next: u64) {
+        let token = request.token().and_then(|text| self.tokens.get(text));
+        let throttle = match code {
+            4 => {
+                let app = token.map(|token| &*token.app).or_else(|| request.parameters.get("client_id"));
+                app.and_then(|app| self.apps.get_mut(app)?.throttle.as_mut())
+            }
+            17 => {
+                let person = token.and_then(|token| token.person);
+                person.and_then(|person| self.people.get_mut(person).throttle.as_mut())
+            }
+            _ => None,
+        };
+        if let Some(throttle) = throttle {
+            throttle.refused.get_or_insert(next);
+        }
+    }
 }
 
-/// Refusals that a client may collect in one throttling before it is reckless: some calls are under
-/// way already when the first is answered.
+/// Calls that a client may still make in one throttling, after it has been told, before it is
+/// reckless: each of its replicas may have to hear it for itself.
 const PATIENCE: u32 = 5;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json as object};
 
-use super::{START, World, error, json, parameter, text};
+use super::{CLIENT_ID, DAY, START, World, error, json, parameter, text};
 
 /// Posts JSON to a control and returns the status and the answer.
 async fn post(world: &World, path: &str, body: Value) -> (u16, Value) {
@@ -53,6 +53,24 @@ async fn a_script_without_rust_can_consent_and_read_the_ledger() {
     let ledger = get(&world, "/_simulator/ledger").await;
     let violations = get(&world, "/_simulator/violations").await;
     assert!(!format!("{ledger} {violations}").contains("SIMSECRET"));
+    world.good();
+}
+
+#[tokio::test]
+async fn a_script_can_have_tokens_without_a_browser() {
+    let world = World::start().await;
+    let wish = object!({"client_id": CLIENT_ID, "scopes": "threads_basic", "age_seconds": 2 * DAY});
+    let (status, answer) = post(&world, "/_simulator/personas/full/token", wish.clone()).await;
+    assert_eq!(status, 200);
+    let token = text(&answer, "access_token");
+    assert_eq!(world.refresh(&token).await.status(), 200);
+    let refreshes = get(&world, "/_simulator/refreshes").await;
+    assert_eq!(refreshes["refreshes"][0]["persona"], "full");
+    assert_eq!(refreshes["refreshes"][0]["times"], 1);
+    assert!(!refreshes.to_string().contains("SIMSECRET"));
+    assert_eq!(post(&world, "/_simulator/personas/nobody/token", wish).await.0, 404);
+    let stranger = object!({"client_id": "7", "scopes": "threads_basic", "age_seconds": 0});
+    assert_eq!(post(&world, "/_simulator/personas/full/token", stranger).await.0, 404);
     world.good();
 }
 

@@ -1,8 +1,11 @@
 //! What a client must not do.
 
+use std::time::Duration;
+
+use futures_util::future::join_all;
 use threads_identity::simulator::{Decision, Endpoint, Fault};
 
-use super::{SECRET, World, fresh_state, parameter};
+use super::{CLIENT_ID, SECRET, World, fresh_state, parameter};
 
 #[tokio::test]
 async fn every_misdeed_of_a_client_is_noted() {
@@ -49,6 +52,23 @@ async fn every_misdeed_of_a_client_is_noted() {
 
     let secrets = format!("{:?} {:?}", world.controls.violations(), world.controls.ledger());
     assert!(!secrets.contains("SIMSECRET") && !secrets.contains(SECRET) && !secrets.contains(&state));
+}
+
+#[tokio::test]
+async fn calls_under_way_when_the_platform_says_slow_down_do_not_count() {
+    let world = World::start().await;
+    let token = world.short("full").await;
+    world.controls.throttle_app(CLIENT_ID, 60);
+    // None of them has been answered when the last of them arrives.
+    world.controls.fault_times(Endpoint::Me, 20, Fault::Delay(Duration::from_secs(1)));
+    join_all((0..20).map(|_| world.me(&token))).await;
+    world.good();
+    for _ in 0..5 {
+        world.me(&token).await;
+    }
+    world.good();
+    world.me(&token).await;
+    world.bad("slow down");
 }
 
 #[tokio::test]
