@@ -16,11 +16,13 @@ use crate::secret::{ClientSecret, DatabaseUrl};
 mod apps;
 mod callers;
 mod environment;
+mod retention;
 mod section;
 
 pub(crate) use apps::endpoint;
 
 pub use callers::{CallerConfig, Role};
+pub use retention::Retention;
 
 use section::{Problems, Section};
 
@@ -47,6 +49,8 @@ pub struct Config {
     pub keys: Option<Keys>,
     /// `[provider]`
     pub provider: Provider,
+    /// `[retention]`
+    pub retention: Retention,
     /// `[[apps]]`, at least one.
     pub apps: Vec<AppConfig>,
     /// `[[callers]]`. None: loopback alone is served, as caller `local`.
@@ -208,6 +212,7 @@ impl Config {
         let database = Database::read(root.section("database"), serving);
         let keys = read_keys(root.section("keys"), serving);
         let provider = Provider::read(root.section("provider"));
+        let retention = Retention::read(root.section("retention"));
         let sections = root.sections("apps");
         if sections.is_empty() && !root.has_problems_in("apps") {
             root.problem("apps", "at least one [[apps]] is needed, or the variable THREADS_CLIENT_ID");
@@ -231,6 +236,7 @@ impl Config {
             database,
             keys,
             provider,
+            retention,
             apps: apps.into_iter().collect::<Option<_>>()?,
             callers,
         })

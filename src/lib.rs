@@ -14,7 +14,8 @@
 //! **Flows** are what the service does, each a screen that decides.
 //! [`accounts`] reads, lists and unlinks; [`authorizations`] makes the URL and
 //! completes what comes back, the heart of it all; [`tokens`] hands a token out;
-//! [`profiles`] reads a profile, anew if it is too old.
+//! [`profiles`] reads a profile, anew if it is too old; [`housekeeping`] removes
+//! what has had its time, and measures.
 //!
 //! **The bag**, [`service`], holds what any flow may need, built once and passed
 //! by reference.
@@ -55,6 +56,7 @@ pub mod accounts;
 pub mod authorizations;
 pub mod tokens;
 pub mod profiles;
+pub mod housekeeping;
 
 // The bag.
 pub mod service;

@@ -31,6 +31,20 @@ pub struct ProviderLabels {
     pub result: &'static str,
 }
 
+/// How much life a token has left.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LifeLabels {
+    /// At most so many days.
+    pub days: u8,
+}
+
+/// Where rows are removed from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TableLabels {
+    /// The table.
+    pub table: &'static str,
+}
+
 /// The name of a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct BatchLabels {
@@ -59,6 +73,17 @@ pub struct Metrics {
     pub batch_rows: Family<BatchLabels, Counter>,
     /// Connections that had to be replaced.
     pub connections_replaced: Counter,
+    /// Accounts whose token has at most so many days left, counted as far as
+    /// housekeeping counts.
+    pub tokens_expiring: Family<LifeLabels, Gauge>,
+    /// For how long the refresh that has waited longest has been due, in seconds.
+    pub refresh_oldest_overdue: Gauge<f64, AtomicU64>,
+    /// When this replica last refreshed a token, in unix seconds.
+    pub refresh_last_success: Gauge,
+    /// Rows that were removed because they had had their time.
+    pub rows_removed: Family<TableLabels, Counter>,
+    /// When this replica last kept house without an error, in unix seconds.
+    pub housekeeping_last_success: Gauge,
     /// Seconds by which our clock and Postgres' differed last.
     pub clock_skew_seconds: Gauge<f64, AtomicU64>,
 }
@@ -79,9 +104,15 @@ impl Metrics {
             batches: Family::default(),
             batch_rows: Family::default(),
             connections_replaced: Counter::default(),
+            tokens_expiring: Family::default(),
+            refresh_oldest_overdue: Gauge::default(),
+            refresh_last_success: Gauge::default(),
+            rows_removed: Family::default(),
+            housekeeping_last_success: Gauge::default(),
             clock_skew_seconds: Gauge::default(),
         };
         metrics.register();
+        metrics.register_keeping();
         metrics
     }
 
@@ -127,6 +158,39 @@ impl Metrics {
             "By how much this process' clock is ahead of Postgres'",
             Unit::Seconds,
             self.clock_skew_seconds.clone(),
+        );
+    }
+
+    /// What is known by looking at the tables, not at calls.
+    fn register_keeping(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "tokens_expiring",
+            "Active accounts whose token has at most so many days left, counted up to 10000",
+            self.tokens_expiring.clone(),
+        );
+        registry.register_with_unit(
+            "refresh_oldest_overdue",
+            "For how long the refresh that has waited longest has been due",
+            Unit::Seconds,
+            self.refresh_oldest_overdue.clone(),
+        );
+        registry.register_with_unit(
+            "refresh_last_success_timestamp",
+            "When this replica last refreshed a token",
+            Unit::Seconds,
+            self.refresh_last_success.clone(),
+        );
+        registry.register(
+            "rows_removed",
+            "Rows that had had their time, by table",
+            self.rows_removed.clone(),
+        );
+        registry.register_with_unit(
+            "housekeeping_last_success_timestamp",
+            "When this replica last removed what was old without an error",
+            Unit::Seconds,
+            self.housekeeping_last_success.clone(),
         );
     }
 

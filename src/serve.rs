@@ -12,6 +12,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::config::Config;
 use crate::grpc::{self, Callers};
+use crate::housekeeping;
 use crate::ops;
 use crate::readiness::Readiness;
 use crate::service::Service;
@@ -129,6 +130,7 @@ pub async fn run(
     let ops = axum::serve(listeners.ops, ops::router(Arc::clone(&service), readiness.clone())).into_future();
     let watch = readiness.watch(&service);
     let tell = tell_health(&readiness, &health);
+    service.tasks.spawn(housekeeping::run(Arc::clone(&service)));
     tokio::pin!(grpc, ops, watch, tell, stop);
 
     let mut watching = true;

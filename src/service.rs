@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::clock::Clock;
-use crate::config::{AppConfig, Config};
+use crate::config::{AppConfig, Config, Retention};
 use crate::error::{Error, Result};
 use crate::flights::Flights;
 use crate::ids::{AccountId, AuthorizationId};
@@ -41,6 +41,8 @@ pub struct Service {
     pub completions: Flights<(AuthorizationId, [u8; 32]), LinkedAccount>,
     /// Readings of profiles that are under way.
     pub profile_reads: Flights<AccountId, Account>,
+    /// How long what is over is kept.
+    pub retention: Retention,
 }
 
 /// One Threads app.
@@ -111,6 +113,7 @@ impl Service {
             stopping: CancellationToken::new(),
             completions: Flights::default(),
             profile_reads: Flights::default(),
+            retention: config.retention,
         })
     }
 
