@@ -158,3 +158,20 @@ fn nothing_at_all_says_what_is_needed() {
     let error = problems("", &[("THREADS_IDENTITY__APPS__ID", "x")]);
     assert!(error.contains("apps: must be a list of tables"), "{error}");
 }
+
+#[test]
+fn retention_has_periods_with_bounds() {
+    let config = parse(GOOD, &[]).unwrap().retention;
+    assert_eq!(config.audit, Duration::from_hours(400 * 24));
+    assert_eq!(config.interval, Duration::from_mins(10));
+    let set = parse(&format!("{GOOD}[retention]\nevents = \"3d\"\n"), &[]).unwrap().retention;
+    assert_eq!(set.events, Duration::from_hours(72));
+    let wrong = "[retention]\nauthorizations = \"1h\"\nevents = \"30s\"\ncodes = \"90m\"\naudit = \"36501d\"\n\
+                 unlinked = \"0s\"\ninterval = \"10ms\"\nother = \"1d\"\n";
+    let error = problems(&format!("{GOOD}{wrong}"), &[]);
+    for key in ["authorizations", "events", "codes", "audit", "unlinked", "interval", "other"] {
+        assert!(error.contains(&format!("retention.{key}: ")), "{key}: {error}");
+    }
+    let error = problems(GOOD, &[("THREADS_IDENTITY__RETENTION__UNLINKED", "7d")]);
+    assert!(error.contains("retention.authorizations: must not be longer"), "{error}");
+}

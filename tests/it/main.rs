@@ -28,6 +28,7 @@ mod contract;
 mod creating;
 mod edge;
 mod harness;
+mod keeping;
 mod leaks;
 mod linking;
 mod lists;
