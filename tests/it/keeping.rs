@@ -23,7 +23,7 @@ impl World {
     /// A second before, nothing goes; on the second, this does. `wait` runs from
     /// the last time that something went.
     async fn goes_after(&self, wait: Duration, expected: Removed) {
-        self.advance(wait - SECOND);
+        self.advance(wait.saturating_sub(SECOND));
         assert_eq!(round(&self.service).await.unwrap(), Removed::default(), "too early for {expected:?}");
         self.advance(SECOND);
         assert_eq!(round(&self.service).await.unwrap(), expected);
@@ -119,7 +119,7 @@ async fn what_is_in_progress_or_still_used_stays() {
                     gen_random_uuid(), '3000-01-01', '{START}', '{START}'"
         ))
         .await;
-    world.advance(30 * DAY - 14 * 60 * SECOND);
+    world.advance((30 * DAY).saturating_sub(14 * 60 * SECOND));
     assert_eq!(round(&world.service).await.unwrap().authorizations, 1);
     world.authorization(&created.authorization_id).await.unwrap();
     world.advance(14 * 60 * SECOND);
@@ -382,7 +382,7 @@ async fn tokens_are_counted_by_the_life_they_have_left() {
         let mut counts = Vec::new();
         for days in ["1", "3", "7", "14", "30"] {
             counts.push(
-                world.metric(&format!("threads_identity_tokens_expiring{{days=\"{days}\"}}")).await as u32,
+                world.metric(&format!("threads_identity_tokens_expiring{{days=\"{days}\"}}")).await as i64,
             );
         }
         counts
@@ -399,7 +399,7 @@ async fn the_refresh_that_has_waited_longest_is_known() {
     let world = World::start().await;
     let overdue = async || {
         measure(&world.service).await.unwrap();
-        world.metric("threads_identity_refresh_oldest_overdue_seconds").await as u64
+        world.metric("threads_identity_refresh_oldest_overdue_seconds").await as i64
     };
     let ids = world.fill("default", "user-1", 3).await;
     let due = |interval: &str| {
