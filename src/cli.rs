@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::telemetry::{self, LogFormat};
 
+mod audit;
 mod callers;
 mod keys;
 mod serve;
@@ -57,6 +58,12 @@ enum Command {
     /// Make credentials for the backends that call.
     #[command(subcommand)]
     Callers(CallersCommand),
+    /// Show what is known to have happened to an account or a user.
+    ///
+    /// Reads the database itself: who fetched which token, what changed, how
+    /// links ended. A user's trail is looked for in whole tables, which takes its
+    /// time where there are many rows.
+    Audit(AuditArgs),
     /// Run a command with `DATABASE_URL` naming a scratch Postgres.
     #[cfg(feature = "simulator")]
     #[command(hide = true)]
@@ -69,6 +76,24 @@ struct ConfigArgs {
     /// set by environment; one app needs no file at all.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct AuditArgs {
+    /// The account.
+    #[arg(long, value_name = "ID", required_unless_present = "user", conflicts_with = "user")]
+    account: Option<String>,
+    /// The user, as the caller names it.
+    #[arg(long, value_name = "ID")]
+    user: Option<String>,
+    /// The app that the user is of; all of them unless given.
+    #[arg(long, value_name = "APP", requires = "user", conflicts_with = "account")]
+    app: Option<String>,
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Print a JSON object on each line.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -162,6 +187,11 @@ impl Cli {
             Command::Migrate(args) => {
                 log(LogFormat::Text, "warn");
                 runtime()?.block_on(serve::migrate(args.config.as_deref(), variables))
+            }
+            Command::Audit(AuditArgs { account, user, app, config, json }) => {
+                log(LogFormat::Text, "warn");
+                let (account, file) = (account.as_deref(), config.config.as_deref());
+                runtime()?.block_on(audit::run(account, user, app, file, json, variables))
             }
             Command::Keys(command) => runtime()?.block_on(keys::run(command, variables)),
             Command::Callers(CallersCommand::Add { name, app, roles }) => callers::add(&name, &app, &roles),

@@ -18,6 +18,7 @@ mod callers;
 mod environment;
 mod keys;
 mod refresh;
+mod retention;
 mod section;
 
 pub(crate) use apps::endpoint;
@@ -25,6 +26,7 @@ pub(crate) use apps::endpoint;
 pub use callers::{CallerConfig, Role};
 pub use keys::Keys;
 pub use refresh::Refresh;
+pub use retention::Retention;
 
 use section::{Problems, Section};
 
@@ -53,6 +55,8 @@ pub struct Config {
     pub provider: Provider,
     /// `[refresh]`
     pub refresh: Refresh,
+    /// `[retention]`
+    pub retention: Retention,
     /// `[[apps]]`, at least one.
     pub apps: Vec<AppConfig>,
     /// `[[callers]]`. None: loopback alone is served, as caller `local`.
@@ -197,6 +201,7 @@ impl Config {
         let keys = keys::read(root.section("keys"), serving);
         let provider = Provider::read(root.section("provider"));
         let refresh = Refresh::read(root.section("refresh"));
+        let retention = Retention::read(root.section("retention"));
         let sections = root.sections("apps");
         if sections.is_empty() && !root.has_problems_in("apps") {
             root.problem("apps", "at least one [[apps]] is needed, or the variable THREADS_CLIENT_ID");
@@ -221,6 +226,7 @@ impl Config {
             keys,
             provider,
             refresh,
+            retention,
             apps: apps.into_iter().collect::<Option<_>>()?,
             callers,
         })

@@ -72,6 +72,14 @@ impl AuthorizationId {
         let milliseconds = u64::try_from(clock::unix_milliseconds(now)).unwrap_or(0);
         Self(uuid::Builder::from_unix_timestamp_millis(milliseconds, &secret::random()).into_uuid())
     }
+
+    /// The least id that can be minted at a time: whatever is less was minted
+    /// before it. Housekeeping finds old rows by it.
+    #[must_use]
+    pub fn first_of(time: OffsetDateTime) -> Self {
+        let milliseconds = u64::try_from(clock::unix_milliseconds(time)).unwrap_or(0);
+        Self(uuid::Builder::from_unix_timestamp_millis(milliseconds, &[0; 10]).into_uuid())
+    }
 }
 
 /// Mints the id of one try at something: whoever writes back later proves by it
@@ -173,6 +181,14 @@ mod tests {
         assert_ne!(id, key.account_id("other", &threads("17841405793187219")));
         assert_ne!(id, IdKey::new(&[8; 32]).account_id("default", &threads("17841405793187219")));
         assert_ne!(key.account_id("a1", &threads("2")), key.account_id("a", &threads("12")));
+    }
+
+    #[test]
+    fn an_authorization_id_tells_before_from_after() {
+        let time = time::macros::datetime!(2026-03-01 12:00:00.007 UTC);
+        let id = AuthorizationId::mint(time);
+        assert!(AuthorizationId::first_of(time) <= id);
+        assert!(id < AuthorizationId::first_of(time + std::time::Duration::from_millis(1)));
     }
 
     #[test]

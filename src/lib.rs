@@ -15,7 +15,8 @@
 //! [`accounts`] reads, lists and unlinks; [`refreshes`] is one attempt to keep a
 //! token alive; [`authorizations`] makes the URL and completes what comes back, the
 //! heart of it all; [`tokens`] hands a token out; [`profiles`] reads a profile, anew
-//! if it is too old; [`refresher`] attempts what is due, for ever.
+//! if it is too old; [`refresher`] attempts what is due, for ever;
+//! [`housekeeping`] removes what has had its time, and measures.
 //!
 //! **The bag**, [`service`], holds what any flow may need, built once and passed
 //! by reference.
@@ -58,6 +59,7 @@ pub mod authorizations;
 pub mod tokens;
 pub mod profiles;
 pub mod refresher;
+pub mod housekeeping;
 
 // The bag.
 pub mod service;

@@ -38,6 +38,20 @@ pub struct RefreshLabels {
     pub reason: &'static str,
 }
 
+/// How much life a token has left.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LifeLabels {
+    /// At most so many days.
+    pub days: u8,
+}
+
+/// Where rows are removed from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TableLabels {
+    /// The table.
+    pub table: &'static str,
+}
+
 /// The name of a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct BatchLabels {
@@ -67,6 +81,8 @@ pub struct Metrics {
     pub provider_call_seconds: Histogram,
     /// Values of profiles that were too long or held a NUL, and count as absent.
     pub profile_values_dropped: Counter,
+    /// Apps that leave Threads alone, because it told them to.
+    pub provider_paused: Gauge,
     /// Attempts to refresh, or to check, a token.
     pub refreshes: Family<RefreshLabels, Counter>,
     /// Statements that carried what was waiting together.
@@ -75,6 +91,17 @@ pub struct Metrics {
     pub batch_rows: Family<BatchLabels, Counter>,
     /// Connections that had to be replaced.
     pub connections_replaced: Counter,
+    /// Accounts whose token has at most so many days left, counted as far as
+    /// housekeeping counts.
+    pub tokens_expiring: Family<LifeLabels, Gauge>,
+    /// For how long the refresh that has waited longest has been due, in seconds.
+    pub refresh_oldest_overdue: Gauge<f64, AtomicU64>,
+    /// When this replica last refreshed a token, in unix seconds.
+    pub refresh_last_success: Gauge,
+    /// Rows that were removed because they had had their time.
+    pub rows_removed: Family<TableLabels, Counter>,
+    /// When this replica last kept house without an error, in unix seconds.
+    pub housekeeping_last_success: Gauge,
     /// Seconds by which our clock and Postgres' differed last.
     pub clock_skew_seconds: Gauge<f64, AtomicU64>,
     /// Looks at the keyring's file that found another keyring, or one that cannot
@@ -95,14 +122,21 @@ impl Metrics {
             provider_calls: Family::default(),
             provider_call_seconds: seconds(),
             profile_values_dropped: Counter::default(),
+            provider_paused: Gauge::default(),
             refreshes: Family::default(),
             batches: Family::default(),
             batch_rows: Family::default(),
             connections_replaced: Counter::default(),
+            tokens_expiring: Family::default(),
+            refresh_oldest_overdue: Gauge::default(),
+            refresh_last_success: Gauge::default(),
+            rows_removed: Family::default(),
+            housekeeping_last_success: Gauge::default(),
             clock_skew_seconds: Gauge::default(),
             keyring_reloads: Family::default(),
         };
         metrics.register();
+        metrics.register_keeping();
         metrics
     }
 
@@ -133,6 +167,11 @@ impl Metrics {
             self.profile_values_dropped.clone(),
         );
         registry.register(
+            "provider_paused",
+            "Apps that leave Threads alone because it told them to",
+            self.provider_paused.clone(),
+        );
+        registry.register(
             "refreshes",
             "Attempts to refresh or check a token, by reason",
             self.refreshes.clone(),
@@ -158,6 +197,39 @@ impl Metrics {
             "keyring_reloads",
             "Looks at the keyring file that took another keyring, or refused one for as long as it is there",
             self.keyring_reloads.clone(),
+        );
+    }
+
+    /// What is known by looking at the tables, not at calls.
+    fn register_keeping(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "tokens_expiring",
+            "Active accounts whose token has at most so many days left, counted up to 10000",
+            self.tokens_expiring.clone(),
+        );
+        registry.register_with_unit(
+            "refresh_oldest_overdue",
+            "For how long the refresh that has waited longest has been due",
+            Unit::Seconds,
+            self.refresh_oldest_overdue.clone(),
+        );
+        registry.register_with_unit(
+            "refresh_last_success_timestamp",
+            "When this replica last refreshed a token",
+            Unit::Seconds,
+            self.refresh_last_success.clone(),
+        );
+        registry.register(
+            "rows_removed",
+            "Rows that had had their time, by table",
+            self.rows_removed.clone(),
+        );
+        registry.register_with_unit(
+            "housekeeping_last_success_timestamp",
+            "When this replica last removed what was old without an error",
+            Unit::Seconds,
+            self.housekeeping_last_success.clone(),
         );
     }
 

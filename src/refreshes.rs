@@ -173,6 +173,7 @@ impl Attempt<'_> {
             ..Settlement::unchanged(&held, now)
         })
         .await?;
+        self.service.metrics.refresh_last_success.set(now.unix_timestamp());
         tracing::info!(account.id = %held.id, "refreshed a token");
         Ok(())
     }

@@ -12,6 +12,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::config::Config;
 use crate::grpc::{self, Callers};
+use crate::housekeeping;
 use crate::ops;
 use crate::readiness::Readiness;
 use crate::refresher;
@@ -134,6 +135,7 @@ pub async fn run(
     let tell = tell_health(&readiness, &health);
     // Among the tasks that a stop waits for: no lease is left without its attempt.
     service.tasks.spawn(refresher::run(Arc::clone(&service)));
+    service.tasks.spawn(housekeeping::run(Arc::clone(&service)));
     let reload = reload::keep_keyring_current(config, &service);
     tokio::pin!(grpc, ops, watch, tell, reload, stop);
 

@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::clock::Clock;
-use crate::config::{AppConfig, Config, Refresh};
+use crate::config::{AppConfig, Config, Refresh, Retention};
 use crate::error::{Error, Result};
 use crate::flights::Flights;
 use crate::ids::{AccountId, AuthorizationId};
@@ -45,6 +45,8 @@ pub struct Service {
     pub completions: Flights<(AuthorizationId, [u8; 32]), LinkedAccount>,
     /// Readings of profiles that are under way.
     pub profile_reads: Flights<AccountId, Account>,
+    /// How long what is over is kept.
+    pub retention: Retention,
     /// How tokens are kept alive.
     pub refresh: Refresh,
     /// Refreshes and checks that somebody waits for, by account.
@@ -136,6 +138,7 @@ impl Service {
             profile_reads: Flights::default(),
             refresh: config.refresh,
             refreshes: Flights::default(),
+            retention: config.retention,
         })
     }
 

@@ -26,6 +26,8 @@ pub mod authorizations;
 pub mod claims;
 pub mod coalescer;
 pub mod deployment;
+pub mod gauges;
+pub mod housekeeping;
 pub mod keys;
 pub mod links;
 pub mod refreshes;

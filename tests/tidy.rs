@@ -13,7 +13,10 @@ const RINGS: [(&str, &[&str]); 6] = [
     ("words", &["ids", "secret", "states", "profile", "error", "clock", "config", "metrics", "proto"]),
     ("means", &["store", "threads", "sealing", "flights"]),
     ("bag", &["service"]),
-    ("flows", &["accounts", "refreshes", "authorizations", "tokens", "profiles", "refresher"]),
+    (
+        "flows",
+        &["accounts", "refreshes", "authorizations", "tokens", "profiles", "refresher", "housekeeping"],
+    ),
     ("edges", &["grpc", "readiness", "ops", "serve"]),
     ("assembly", &["cli", "telemetry", "dev", "main"]),
 ];

@@ -186,3 +186,20 @@ fn the_commands_that_look_after_keys_need_nothing_else() {
     let error = Config::load_database_and_keys(None, environment(&wrong)).unwrap_err().to_string();
     assert!(error.contains("database.url:") && !error.contains("canary"), "{error}");
 }
+
+#[test]
+fn retention_has_periods_with_bounds() {
+    let config = parse(GOOD, &[]).unwrap().retention;
+    assert_eq!(config.audit, Duration::from_hours(400 * 24));
+    assert_eq!(config.interval, Duration::from_mins(10));
+    let set = parse(&format!("{GOOD}[retention]\nevents = \"3d\"\n"), &[]).unwrap().retention;
+    assert_eq!(set.events, Duration::from_hours(72));
+    let wrong = "[retention]\nauthorizations = \"1h\"\nevents = \"30s\"\ncodes = \"90m\"\naudit = \"36501d\"\n\
+                 unlinked = \"0s\"\ninterval = \"10ms\"\nother = \"1d\"\n";
+    let error = problems(&format!("{GOOD}{wrong}"), &[]);
+    for key in ["authorizations", "events", "codes", "audit", "unlinked", "interval", "other"] {
+        assert!(error.contains(&format!("retention.{key}: ")), "{key}: {error}");
+    }
+    let error = problems(GOOD, &[("THREADS_IDENTITY__RETENTION__UNLINKED", "7d")]);
+    assert!(error.contains("retention.authorizations: must not be longer"), "{error}");
+}

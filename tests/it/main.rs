@@ -33,6 +33,7 @@ mod edge;
 mod fetching;
 mod harness;
 mod interrupted;
+mod keeping;
 mod leaks;
 mod linking;
 mod lists;

@@ -1,0 +1,223 @@
+//! What has had its time, removed a batch at a time.
+//!
+//! Each batch is one short statement. It locks what it removes in one order
+//! everywhere, so that neither two replicas nor a batch of links or token fetches
+//! wait for each other in a circle; whoever comes second finds nothing left to do.
+
+use sqlx::PgPool;
+use time::OffsetDateTime;
+
+use super::{StoreError, run};
+use crate::ids::AuthorizationId;
+
+/// Removes authorizations that ended at `until` or before. Those in progress have
+/// no end and stay. All that can be among them have ids less than `before`.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn remove_authorizations(
+    pool: &PgPool,
+    before: AuthorizationId,
+    until: OffsetDateTime,
+    limit: i64,
+) -> Result<u64, StoreError> {
+    let query = sqlx::query!(
+        "with old as (
+             select authorization_id from authorizations
+             where authorization_id < $1 and end_time <= $2
+             order by authorization_id
+             limit $3
+             for update
+         )
+         delete from authorizations a using old where a.authorization_id = old.authorization_id",
+        before.0,
+        until,
+        limit
+    );
+    let done = run(pool, async |connection| query.execute(connection).await).await?;
+    Ok(done.rows_affected())
+}
+
+/// Forgets codes that were presented at `until` or before.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn remove_codes(pool: &PgPool, until: OffsetDateTime, limit: i64) -> Result<u64, StoreError> {
+    let query = sqlx::query!(
+        "with old as (
+             select code_hash from codes where claim_time <= $1 order by claim_time limit $2
+         ), locked as (
+             select code_hash from codes where code_hash = any(array(select code_hash from old))
+             order by code_hash
+             for update
+         )
+         delete from codes c using locked l where c.code_hash = l.code_hash",
+        until,
+        limit
+    );
+    let done = run(pool, async |connection| query.execute(connection).await).await?;
+    Ok(done.rows_affected())
+}
+
+/// Removes events from the first on, up to one that is later than `until`, and
+/// notes in the same statement how far: a reader that has not come so far has
+/// missed something.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn remove_events(pool: &PgPool, until: OffsetDateTime, limit: i64) -> Result<u64, StoreError> {
+    let query = sqlx::query_scalar!(
+        r#"with first as materialized (
+               select event_id, event_time from events order by event_id limit $2
+           ), locked as (
+               select e.event_id from events e
+               where e.event_id in (
+                   select event_id from first
+                   where event_id < coalesce((select min(event_id) from first where event_time > $1),
+                                             9223372036854775807)
+               )
+               order by e.event_id
+               for update
+           ), removed as (
+               delete from events e using locked l where e.event_id = l.event_id
+               returning e.event_id
+           ), noted as (
+               update deployment d
+               set events_floor = greatest(d.events_floor, r.last)
+               from (select max(event_id) as last from removed) r
+               where r.last is not null
+           )
+           select count(*) as "removed!" from removed"#,
+        until,
+        limit
+    );
+    let removed = run(pool, async |connection| query.fetch_one(connection).await).await?;
+    Ok(u64::try_from(removed).unwrap_or(0))
+}
+
+/// Removes rows of the trail from the first on, up to one that is later than
+/// `until`.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn remove_audit(pool: &PgPool, until: OffsetDateTime, limit: i64) -> Result<u64, StoreError> {
+    let query = sqlx::query!(
+        "with first as materialized (
+             select audit_id, audit_time from audit order by audit_id limit $2
+         ), locked as (
+             select t.audit_id from audit t
+             where t.audit_id in (
+                 select audit_id from first
+                 where audit_id < coalesce((select min(audit_id) from first where audit_time > $1),
+                                           9223372036854775807)
+             )
+             order by t.audit_id
+             for update
+         )
+         delete from audit t using locked l where t.audit_id = l.audit_id",
+        until,
+        limit
+    );
+    let done = run(pool, async |connection| query.execute(connection).await).await?;
+    Ok(done.rows_affected())
+}
+
+/// Takes the names out of the trail of those accounts that [`erase_unlinked`]
+/// would erase next, `limit` rows at a time: a token that was fetched every minute
+/// for a year leaves more of them than one statement may hold.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn forget_trail(
+    pool: &PgPool,
+    until: OffsetDateTime,
+    accounts: i64,
+    limit: i64,
+) -> Result<u64, StoreError> {
+    let query = sqlx::query!(
+        "with due as (
+             select account_id from accounts
+             where state = 'UNLINKED' and update_time <= $1
+             order by update_time, account_id
+             limit $2
+         ), named as (
+             select t.audit_id from audit t join due using (account_id) limit $3
+         ), locked as (
+             select audit_id from audit where audit_id = any(array(select audit_id from named))
+             order by audit_id
+             for update
+         )
+         update audit t
+         set account_id = null, authorization_id = null, user_id = null, purpose = null
+         from locked l
+         where t.audit_id = l.audit_id",
+        until,
+        accounts,
+        limit
+    );
+    let done = run(pool, async |connection| query.execute(connection).await).await?;
+    Ok(done.rows_affected())
+}
+
+/// Erases accounts that were unlinked at `until` or before. Whoever watches is
+/// told once more, by ids alone; the account's older events lose their user, its
+/// trail every name, and what remains is that something was erased.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn erase_unlinked(
+    pool: &PgPool,
+    until: OffsetDateTime,
+    limit: i64,
+    now: OffsetDateTime,
+) -> Result<u64, StoreError> {
+    let query = sqlx::query_scalar!(
+        r#"with due as (
+               select account_id from accounts
+               where state = 'UNLINKED' and update_time <= $1
+               order by update_time, account_id
+               limit $2
+           ), locked as (
+               select account_id, state, update_time from accounts
+               where account_id = any(array(select account_id from due))
+               order by account_id
+               for update
+           ), erased as (
+               -- As it is now that the lock is held: it may have been linked anew.
+               delete from accounts a using locked l
+               where a.account_id = l.account_id and l.state = 'UNLINKED' and l.update_time <= $1
+               returning a.account_id, a.app_id, a.user_id
+           ), trail as (
+               select audit_id from audit where account_id in (select account_id from erased)
+               order by audit_id
+               for update
+           ), forgotten as (
+               update audit t
+               set account_id = null, authorization_id = null, user_id = null, purpose = null
+               from trail
+               where t.audit_id = trail.audit_id
+           ), told as (
+               -- An older ERASED holds ids alone already, and its user may still have to hear of it.
+               select event_id from events
+               where account_id in (select account_id from erased) and kind <> 'ERASED'
+               order by event_id
+               for update
+           ), blanked as (
+               update events e set user_id = '', previous_user_id = null
+               from told
+               where e.event_id = told.event_id
+           ), emitted as (
+               insert into events (app_id, account_id, user_id, kind, event_time)
+               select app_id, account_id, user_id, 'ERASED', $3 from erased
+           ), noted as (
+               insert into audit (app_id, erasure_id, caller, action, audit_time)
+               select app_id, gen_random_uuid(), 'housekeeping', 'ERASED_AFTER_RETENTION', $3 from erased
+           )
+           select count(*) as "erased!" from erased"#,
+        until,
+        limit,
+        now
+    );
+    let erased = run(pool, async |connection| query.fetch_one(connection).await).await?;
+    Ok(u64::try_from(erased).unwrap_or(0))
+}
