@@ -17,10 +17,12 @@ mod apps;
 mod callers;
 mod environment;
 mod section;
+mod watch;
 
 pub(crate) use apps::endpoint;
 
 pub use callers::{CallerConfig, Role};
+pub use watch::Watch;
 
 use section::{Problems, Section};
 
@@ -47,6 +49,8 @@ pub struct Config {
     pub keys: Option<Keys>,
     /// `[provider]`
     pub provider: Provider,
+    /// `[watch]`
+    pub watch: Watch,
     /// `[[apps]]`, at least one.
     pub apps: Vec<AppConfig>,
     /// `[[callers]]`. None: loopback alone is served, as caller `local`.
@@ -74,7 +78,7 @@ pub struct Database {
     /// `url` or `url_file`. Only `serve` and `migrate` need it.
     pub url: Option<DatabaseUrl>,
     /// `pool_size`, default 8: connections for lists and rare writes. The reads
-    /// and links that travel together own seven more.
+    /// and links that travel together own seven more, the events one.
     pub pool_size: u32,
 }
 
@@ -208,6 +212,7 @@ impl Config {
         let database = Database::read(root.section("database"), serving);
         let keys = read_keys(root.section("keys"), serving);
         let provider = Provider::read(root.section("provider"));
+        let watch = Watch::read(root.section("watch"));
         let sections = root.sections("apps");
         if sections.is_empty() && !root.has_problems_in("apps") {
             root.problem("apps", "at least one [[apps]] is needed, or the variable THREADS_CLIENT_ID");
@@ -231,6 +236,7 @@ impl Config {
             database,
             keys,
             provider,
+            watch,
             apps: apps.into_iter().collect::<Option<_>>()?,
             callers,
         })

@@ -12,9 +12,10 @@
 //! named, and the reasons before the machinery.
 //!
 //! **Flows** are what the service does, each a screen that decides.
-//! [`accounts`] reads, lists and unlinks; [`authorizations`] makes the URL and
-//! completes what comes back, the heart of it all; [`tokens`] hands a token out;
-//! [`profiles`] reads a profile, anew if it is too old.
+//! [`accounts`] reads, lists and unlinks; [`events`] tells what changed;
+//! [`authorizations`] makes the URL and completes what comes back, the heart of it
+//! all; [`tokens`] hands a token out; [`profiles`] reads a profile, anew if it is
+//! too old.
 //!
 //! **The bag**, [`service`], holds what any flow may need, built once and passed
 //! by reference.
@@ -52,6 +53,7 @@
 
 // Flows.
 pub mod accounts;
+pub mod events;
 pub mod authorizations;
 pub mod tokens;
 pub mod profiles;

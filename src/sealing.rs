@@ -43,6 +43,8 @@ pub enum Purpose {
     ShortLivedToken,
     /// Where a list goes on.
     PageToken,
+    /// Where a watch goes on.
+    Cursor,
 }
 
 impl Purpose {
@@ -52,6 +54,7 @@ impl Purpose {
             Self::Token => b"token",
             Self::ShortLivedToken => b"short_lived_token",
             Self::PageToken => b"page_token",
+            Self::Cursor => b"cursor",
         }
     }
 }
@@ -221,6 +224,7 @@ mod tests {
             Place { purpose: Purpose::State, ..PLACE },
             Place { purpose: Purpose::ShortLivedToken, ..PLACE },
             Place { purpose: Purpose::PageToken, ..PLACE },
+            Place { purpose: Purpose::Cursor, ..PLACE },
             Place { app_id: "other", ..PLACE },
             Place { app_id: "", ..PLACE },
             Place { row: b"row-2", ..PLACE },

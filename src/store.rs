@@ -26,10 +26,13 @@ pub mod authorizations;
 pub mod claims;
 pub mod coalescer;
 pub mod deployment;
+pub mod events;
 pub mod links;
+pub mod tail;
 pub mod tokens;
 
 use coalescer::Coalescer;
+use tail::Tail;
 
 /// The schema, compiled in.
 pub static MIGRATOR: Migrator = sqlx::migrate!();
@@ -162,6 +165,8 @@ pub struct Store {
     pub links: Coalescer<links::Links>,
     /// Token fetches with their audit rows.
     pub token_fetches: Coalescer<tokens::FetchTokens>,
+    /// The end of the table of events, as far as it is settled.
+    pub tail: Tail,
 }
 
 impl Store {
@@ -183,6 +188,7 @@ impl Store {
             short_lived: Coalescer::start(&options, metrics, tasks),
             links: Coalescer::start(&options, metrics, tasks),
             token_fetches: Coalescer::start(&options, metrics, tasks),
+            tail: Tail::new(&options, metrics),
         })
     }
 }

@@ -13,7 +13,7 @@ const RINGS: [(&str, &[&str]); 6] = [
     ("words", &["ids", "secret", "states", "profile", "error", "clock", "config", "metrics", "proto"]),
     ("means", &["store", "threads", "sealing", "flights"]),
     ("bag", &["service"]),
-    ("flows", &["accounts", "authorizations", "tokens", "profiles"]),
+    ("flows", &["accounts", "events", "authorizations", "tokens", "profiles"]),
     ("edges", &["grpc", "readiness", "ops", "serve"]),
     ("assembly", &["cli", "telemetry", "dev", "main"]),
 ];

@@ -4,8 +4,10 @@
 use std::time::Duration;
 
 use crate::config::{SCOPE_LEN_MAX, SCOPES_MAX, is_scope};
-use crate::error::{Error, FieldViolation, Result};
+use crate::error::{Error, FieldViolation, Reason, Result};
+use crate::events::Cursor;
 use crate::ids::{AccountId, AuthorizationId, ThreadsUserId, USER_ID_MAX};
+use crate::sealing::{Keyring, OpenError};
 
 /// The page size when none is asked for, and the largest.
 const PAGE_DEFAULT: usize = 50;
@@ -122,6 +124,26 @@ impl Fields {
             self.bad(field, "holds a control character");
         }
         (!value.is_empty()).then(|| value.to_owned())
+    }
+
+    /// A cursor that may be left out, but not be empty. It is read last: what is
+    /// wrong with the other fields is told first.
+    pub fn cursor(&mut self, keyring: &Keyring, app_id: &str, value: Option<&str>) -> Result<Option<Cursor>> {
+        match value.map(|value| (value, Cursor::open(keyring, app_id, value))) {
+            None => Ok(None),
+            Some((_, Ok(cursor))) => Ok(Some(cursor)),
+            // It was good until its key went.
+            Some((_, Err(OpenError::KeyUnknown))) => Err(Error::new(Reason::CursorExpired)),
+            Some((value, Err(OpenError::Invalid))) => {
+                let what = if value.is_empty() {
+                    "is present but empty: leave it out to begin now"
+                } else {
+                    "is not a cursor of this app: send it as it came"
+                };
+                self.bad("cursor", what);
+                Ok(None)
+            }
+        }
     }
 
     /// How many to list.

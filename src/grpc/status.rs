@@ -37,7 +37,10 @@ pub fn code(reason: Reason) -> Code {
         | Reason::AuthorizationDenied
         | Reason::CodeRejected
         | Reason::AccountMismatch => Code::FailedPrecondition,
-        Reason::AuthorizationInProgress | Reason::AuthorizationInterrupted => Code::Aborted,
+        Reason::AuthorizationInProgress | Reason::AuthorizationInterrupted | Reason::WatchLagged => {
+            Code::Aborted
+        }
+        Reason::CursorExpired => Code::OutOfRange,
         Reason::AccountLinkedToAnotherUser => Code::AlreadyExists,
         Reason::ProviderUnavailable
         | Reason::StorageUnavailable
