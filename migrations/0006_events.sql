@@ -1,4 +1,5 @@
--- How events are read: docs/decisions/0012 and 0013.
+-- How events are read: docs/decisions/0012 and 0013. What 0003 says of reading
+-- them by xid was the plan before.
 
 -- Part of the epoch of every cursor. Whoever puts the database back to an
 -- earlier state raises it, and cursors of before are refused.

@@ -58,17 +58,13 @@ fn read_key(
     args: &WatchArgs,
     variables: &Variables,
 ) -> Result<Option<MetadataValue<Ascii>>, Box<dyn std::error::Error + Send + Sync>> {
-    let (text, place) = match &args.key_file {
-        Some(file) => {
-            let shown = file.display();
-            let text =
-                std::fs::read_to_string(file).map_err(|error| format!("--key-file: {shown}: {error}"))?;
-            (Some(Zeroizing::new(text)), format!("--key-file: {shown}"))
-        }
-        None => {
-            let found = variables.iter().find(|(name, _)| name == KEY_VARIABLE);
-            (found.map(|(_, value)| Zeroizing::new(value.clone())), KEY_VARIABLE.to_owned())
-        }
+    let (text, place) = if let Some(file) = &args.key_file {
+        let shown = file.display();
+        let text = std::fs::read_to_string(file).map_err(|error| format!("--key-file: {shown}: {error}"))?;
+        (Some(Zeroizing::new(text)), format!("--key-file: {shown}"))
+    } else {
+        let found = variables.iter().find(|(name, _)| name == KEY_VARIABLE);
+        (found.map(|(_, value)| Zeroizing::new(value.clone())), KEY_VARIABLE.to_owned())
     };
     let Some(text) = text else { return Ok(None) };
     let value = Zeroizing::new(format!("Bearer {}", text.trim()));

@@ -72,6 +72,8 @@ pub(super) fn from_error(error: Error) -> Status {
             }
             tracing::error!(reason = reason.as_str_name(), "{error:?}");
         }
+        // What an operator has asked for, and as many times as there are watches.
+        Code::Unavailable if reason == Reason::ShuttingDown => {}
         Code::Unavailable => tracing::warn!(reason = reason.as_str_name(), "{error:?}"),
         _ => {}
     }

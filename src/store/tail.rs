@@ -220,12 +220,11 @@ impl Tail {
         if self.doubted.swap(false, Ordering::Relaxed) {
             eyes.connection = None;
         }
-        let mut connection = match eyes.connection.take() {
-            Some(connection) => connection,
-            None => {
-                eyes.frontier.doubt();
-                connect(&self.options).await?
-            }
+        let mut connection = if let Some(connection) = eyes.connection.take() {
+            connection
+        } else {
+            eyes.frontier.doubt();
+            connect(&self.options).await?
         };
         let looking = async {
             let mark = events::mark(&mut connection).await?;

@@ -13,3 +13,4 @@ mod migrate;
 mod run;
 mod serve;
 mod simulate;
+mod watch;

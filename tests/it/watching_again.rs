@@ -57,9 +57,9 @@ async fn a_watch_outlives_an_outage_of_the_database_and_misses_nothing() {
     let (mut watching, cursor) = world.watch().await;
     for round in 0..3 {
         if round == 1 {
-            proxy.freeze()
+            proxy.freeze();
         } else {
-            proxy.cut()
+            proxy.cut();
         }
         // Written beside the way that is cut.
         world.emit(&ids[..2], "TOKEN_REFRESHED").await;
@@ -72,9 +72,9 @@ async fn a_watch_outlives_an_outage_of_the_database_and_misses_nothing() {
         failed(refused, Code::Unavailable, "STORAGE_UNAVAILABLE");
         until("the lag is seen", async || world.metric(LAG).await > 0.1).await;
         if round == 1 {
-            proxy.forget_connections()
+            proxy.forget_connections();
         } else {
-            proxy.heal()
+            proxy.heal();
         }
         world.emit(&ids[2..], "TOKEN_REFRESHED").await;
         let mut seen: Vec<String> =
