@@ -23,9 +23,5 @@ create index accounts_failing on accounts (refresh_failing_time)
 -- 200 that a link takes.
 create index events_by_account on events (account_id, event_id);
 
--- The highest event that has been removed. Whoever has read less than this has
--- missed something, and must be told so.
-alter table deployment add column if not exists events_floor bigint not null default 0;
-
 -- Names an erasure where neither the account nor the user may be named. Random.
 alter table audit add column erasure_id uuid;

@@ -16,6 +16,7 @@ mod keys;
 mod serve;
 #[cfg(feature = "simulator")]
 mod simulate;
+mod watch;
 
 #[cfg(feature = "simulator")]
 pub(crate) use {
@@ -55,6 +56,11 @@ enum Command {
     /// Make keyrings, and change keys while the service runs.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Print the changes of accounts as they happen, until interrupted.
+    ///
+    /// The caller's key comes from the variable `THREADS_IDENTITY_CALLER_KEY` or
+    /// from a file, never from the command line, where everybody sees it.
+    Watch(WatchArgs),
     /// Make credentials for the backends that call.
     #[command(subcommand)]
     Callers(CallersCommand),
@@ -136,6 +142,26 @@ pub struct SimulateArgs {
     pub lenient: bool,
 }
 
+/// Arguments of `watch`.
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// Where the service is.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051")]
+    pub server: String,
+    /// Only the changes of this user's accounts.
+    #[arg(long, value_name = "ID")]
+    pub user: Option<String>,
+    /// Go on from here; otherwise from now on.
+    #[arg(long)]
+    pub cursor: Option<String>,
+    /// Print one JSON object a line, each with its cursor.
+    #[arg(long)]
+    pub json: bool,
+    /// The file that holds the caller's key.
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+}
+
 #[derive(Debug, Subcommand)]
 enum CallersCommand {
     /// Make a key for a caller: printed once, with the lines for the
@@ -187,6 +213,10 @@ impl Cli {
             Command::Migrate(args) => {
                 log(LogFormat::Text, "warn");
                 runtime()?.block_on(serve::migrate(args.config.as_deref(), variables))
+            }
+            Command::Watch(args) => {
+                log(LogFormat::Text, "warn");
+                runtime()?.block_on(watch::run(args, variables))
             }
             Command::Audit(AuditArgs { account, user, app, config, json }) => {
                 log(LogFormat::Text, "warn");

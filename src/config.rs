@@ -20,6 +20,7 @@ mod keys;
 mod refresh;
 mod retention;
 mod section;
+mod watch;
 
 pub(crate) use apps::endpoint;
 
@@ -27,6 +28,7 @@ pub use callers::{CallerConfig, Role};
 pub use keys::Keys;
 pub use refresh::Refresh;
 pub use retention::Retention;
+pub use watch::Watch;
 
 use section::{Problems, Section};
 
@@ -57,6 +59,8 @@ pub struct Config {
     pub refresh: Refresh,
     /// `[retention]`
     pub retention: Retention,
+    /// `[watch]`
+    pub watch: Watch,
     /// `[[apps]]`, at least one.
     pub apps: Vec<AppConfig>,
     /// `[[callers]]`. None: loopback alone is served, as caller `local`.
@@ -84,7 +88,7 @@ pub struct Database {
     /// `url` or `url_file`. Only `serve` and `migrate` need it.
     pub url: Option<DatabaseUrl>,
     /// `pool_size`, default 8: connections for lists and rare writes. The reads
-    /// and links that travel together own nine more.
+    /// and links that travel together own nine more, the events one.
     pub pool_size: u32,
 }
 
@@ -202,6 +206,7 @@ impl Config {
         let provider = Provider::read(root.section("provider"));
         let refresh = Refresh::read(root.section("refresh"));
         let retention = Retention::read(root.section("retention"));
+        let watch = Watch::read(root.section("watch"));
         let sections = root.sections("apps");
         if sections.is_empty() && !root.has_problems_in("apps") {
             root.problem("apps", "at least one [[apps]] is needed, or the variable THREADS_CLIENT_ID");
@@ -227,6 +232,7 @@ impl Config {
             provider,
             refresh,
             retention,
+            watch,
             apps: apps.into_iter().collect::<Option<_>>()?,
             callers,
         })

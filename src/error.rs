@@ -195,6 +195,10 @@ fn sentence(reason: Reason) -> &'static str {
         Reason::ShuttingDown => "This replica is about to stop. Repeat the call.",
         Reason::Overloaded => "This replica has more work than it can take. Repeat the call later.",
         Reason::KeyUnavailable => "This replica lacks the key under which the value is sealed.",
+        Reason::CursorExpired => {
+            "Changes after this cursor are gone, or it is of another history. Watch without a cursor, then list."
+        }
+        Reason::WatchLagged => "The watcher did not keep up. Watch again from the cursor in the metadata.",
         Reason::SealedDataInvalid => "A stored value does not open. Report it to the operator.",
     }
 }

@@ -28,12 +28,13 @@ mod outer;
 mod page;
 mod profiles;
 mod status;
+mod watch;
 
 pub use caller::{CALLER_KEY_PREFIX, Callers, new_caller_key};
 pub use status::code as code_of;
 
 use caller::Caller;
-use outer::{Deadline, Outer};
+use outer::{Deadline, Outer, Patience};
 
 /// The largest request, in bytes. The largest legitimate one holds 200 ids.
 const REQUEST_MAX: usize = 64 * 1024;
@@ -62,6 +63,8 @@ struct Api {
 struct Call<'a> {
     caller: &'a Caller,
     deadline: tokio::time::Instant,
+    /// The caller's own deadline.
+    patience: Option<tokio::time::Instant>,
 }
 
 /// The call that the outer layer has let through.
@@ -72,7 +75,8 @@ fn call<T>(request: &Request<T>) -> Result<Call<'_>, tonic::Status> {
         // Only if the outer layer were left out.
         return Err(status::from_error(crate::error::Error::internal("a call without a caller")));
     };
-    Ok(Call { caller, deadline: deadline.0 })
+    let patience = extensions.get::<Patience>().and_then(|patience| patience.0);
+    Ok(Call { caller, deadline: deadline.0, patience })
 }
 
 /// Answers with a message, or with the status of an error.

@@ -12,11 +12,12 @@
 //! named, and the reasons before the machinery.
 //!
 //! **Flows** are what the service does, each a screen that decides.
-//! [`accounts`] reads, lists and unlinks; [`refreshes`] is one attempt to keep a
-//! token alive; [`authorizations`] makes the URL and completes what comes back, the
-//! heart of it all; [`tokens`] hands a token out; [`profiles`] reads a profile, anew
-//! if it is too old; [`refresher`] attempts what is due, for ever;
-//! [`housekeeping`] removes what has had its time, and measures.
+//! [`accounts`] reads, lists and unlinks; [`events`] tells what changed;
+//! [`refreshes`] is one attempt to keep a token alive; [`authorizations`] makes the
+//! URL and completes what comes back, the heart of it all; [`tokens`] hands a token
+//! out; [`profiles`] reads a profile, anew if it is too old; [`refresher`] attempts
+//! what is due, for ever; [`housekeeping`] removes what has had its time, and
+//! measures.
 //!
 //! **The bag**, [`service`], holds what any flow may need, built once and passed
 //! by reference.
@@ -54,6 +55,7 @@
 
 // Flows.
 pub mod accounts;
+pub mod events;
 pub mod refreshes;
 pub mod authorizations;
 pub mod tokens;

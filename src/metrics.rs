@@ -66,6 +66,13 @@ pub struct ReloadLabels {
     pub result: &'static str,
 }
 
+/// Labels of a watch that has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WatchLabels {
+    /// The reason of its last word, or `CALLER_GONE`.
+    pub reason: &'static str,
+}
+
 /// The metrics of one service.
 pub struct Metrics {
     registry: Registry,
@@ -107,6 +114,14 @@ pub struct Metrics {
     /// Looks at the keyring's file that found another keyring, or one that cannot
     /// be used.
     pub keyring_reloads: Family<ReloadLabels, Counter>,
+    /// Watches that are open.
+    pub watch_streams: Gauge,
+    /// Watches that have ended, by reason.
+    pub watches_ended: Family<WatchLabels, Counter>,
+    /// How long something drawn has not been settled, or could not be looked at.
+    pub event_tail_lag_seconds: Gauge<f64, AtomicU64>,
+    /// Event ids that have been drawn and are not settled.
+    pub events_behind: Gauge,
 }
 
 impl Metrics {
@@ -134,9 +149,14 @@ impl Metrics {
             housekeeping_last_success: Gauge::default(),
             clock_skew_seconds: Gauge::default(),
             keyring_reloads: Family::default(),
+            watch_streams: Gauge::default(),
+            watches_ended: Family::default(),
+            event_tail_lag_seconds: Gauge::default(),
+            events_behind: Gauge::default(),
         };
         metrics.register();
         metrics.register_keeping();
+        metrics.register_events();
         metrics
     }
 
@@ -230,6 +250,24 @@ impl Metrics {
             "When this replica last removed what was old without an error",
             Unit::Seconds,
             self.housekeeping_last_success.clone(),
+        );
+    }
+
+    fn register_events(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("watch_streams", "Watches that are open", self.watch_streams.clone());
+        registry.register("watches_ended", "Watches that have ended, by reason", self.watches_ended.clone());
+        registry.register_with_unit(
+            "event_tail_lag",
+            "How long events have been held back by a transaction that has not ended, or by a database \
+             that cannot be asked",
+            Unit::Seconds,
+            self.event_tail_lag_seconds.clone(),
+        );
+        registry.register(
+            "events_behind",
+            "Event ids drawn that are not delivered yet",
+            self.events_behind.clone(),
         );
     }
 

@@ -45,6 +45,8 @@ pub enum Purpose {
     ShortLivedToken,
     /// Where a list goes on.
     PageToken,
+    /// Where a watch goes on.
+    Cursor,
 }
 
 impl Purpose {
@@ -54,14 +56,16 @@ impl Purpose {
             Self::Token => b"token",
             Self::ShortLivedToken => b"short_lived_token",
             Self::PageToken => b"page_token",
+            Self::Cursor => b"cursor",
         }
     }
 
-    /// Whether it stands in the database, rather than travelling through the hands
-    /// of others.
-    fn is_stored(self) -> bool {
+    /// Whether it is kept for long, in the database or by a caller, so that the key it
+    /// names may have been changed meanwhile; rather than carried for minutes through
+    /// the hands of others.
+    fn is_kept(self) -> bool {
         match self {
-            Self::Token | Self::ShortLivedToken => true,
+            Self::Token | Self::ShortLivedToken | Self::Cursor => true,
             Self::State | Self::PageToken => false,
         }
     }
@@ -242,6 +246,7 @@ mod tests {
             Place { purpose: Purpose::State, ..PLACE },
             Place { purpose: Purpose::ShortLivedToken, ..PLACE },
             Place { purpose: Purpose::PageToken, ..PLACE },
+            Place { purpose: Purpose::Cursor, ..PLACE },
             Place { app_id: "other", ..PLACE },
             Place { app_id: "", ..PLACE },
             Place { row: b"row-2", ..PLACE },

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use tonic::transport::server::TcpIncoming;
 
 use crate::config::Config;
+use crate::events;
 use crate::grpc::{self, Callers};
 use crate::housekeeping;
 use crate::ops;
@@ -124,6 +125,8 @@ pub async fn run(
     let callers = Callers::new(config, &service);
     let (router, health) = grpc::server(&service, callers, config.server.reflection)?;
     health.set(false).await;
+
+    service.tasks.spawn(events::follow(Arc::clone(&service)));
 
     let stopping = service.stopping.clone();
     // tonic's own setting reaches only listeners that tonic binds; without it a

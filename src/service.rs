@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::clock::Clock;
-use crate::config::{AppConfig, Config, Refresh, Retention};
+use crate::config::{AppConfig, Config, Refresh, Retention, Watch};
 use crate::error::{Error, Result};
 use crate::flights::Flights;
 use crate::ids::{AccountId, AuthorizationId};
@@ -36,6 +36,8 @@ pub struct Service {
     pub clock: Arc<dyn Clock>,
     /// What can be measured.
     pub metrics: Arc<Metrics>,
+    /// The limits of watches.
+    pub watch: Watch,
     /// Work that has begun and finishes whatever its caller does.
     pub tasks: TaskTracker,
     /// Cancelled when the process is asked to stop.
@@ -132,6 +134,7 @@ impl Service {
             keyring,
             clock,
             metrics,
+            watch: config.watch,
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             completions: Flights::default(),

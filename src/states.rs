@@ -99,3 +99,33 @@ words!(
         Transferred = "TRANSFERRED",
     }
 );
+
+words!(
+    /// What happened to an account.
+    ChangeKind {
+        /// Linked to a user for whom it is new.
+        Linked = "LINKED",
+        /// Linked again by the user who had unlinked it.
+        Relinked = "RELINKED",
+        /// Consented to anew.
+        Reauthorized = "REAUTHORIZED",
+        /// Taken over from another user.
+        Transferred = "TRANSFERRED",
+        /// Its profile reads otherwise.
+        ProfileChanged = "PROFILE_CHANGED",
+        /// Its token was refreshed.
+        TokenRefreshed = "TOKEN_REFRESHED",
+        /// Its token could not be refreshed, again and again.
+        RefreshFailing = "REFRESH_FAILING",
+        /// Its token was refreshed after all.
+        Recovered = "RECOVERED",
+        /// Only the person's consent can bring a token.
+        ReauthorizationRequired = "REAUTHORIZATION_REQUIRED",
+        /// Unlinked by a caller.
+        Unlinked = "UNLINKED",
+        /// Unlinked because Threads told us that the person removed the app.
+        Deauthorized = "DEAUTHORIZED",
+        /// Gone.
+        Erased = "ERASED",
+    }
+);

@@ -26,15 +26,18 @@ pub mod authorizations;
 pub mod claims;
 pub mod coalescer;
 pub mod deployment;
+pub mod events;
 pub mod gauges;
 pub mod housekeeping;
 pub mod keys;
 pub mod links;
 pub mod refreshes;
 pub mod settlements;
+pub mod tail;
 pub mod tokens;
 
 use coalescer::Coalescer;
+use tail::Tail;
 
 /// The schema, compiled in.
 pub static MIGRATOR: Migrator = sqlx::migrate!();
@@ -171,6 +174,8 @@ pub struct Store {
     pub refresh_claims: Coalescer<refreshes::Claims>,
     /// What came of refreshes.
     pub settlements: Coalescer<settlements::Settlements>,
+    /// The end of the table of events, as far as it is settled.
+    pub tail: Tail,
 }
 
 impl Store {
@@ -194,6 +199,7 @@ impl Store {
             token_fetches: Coalescer::start(&options, metrics, tasks),
             refresh_claims: Coalescer::start(&options, metrics, tasks),
             settlements: Coalescer::start(&options, metrics, tasks),
+            tail: Tail::new(&options, metrics),
         })
     }
 }

@@ -221,8 +221,11 @@ fn comments_and_behaviours_of_fields_agree() {
 #[test]
 fn lists_are_paged() {
     let api = Api::read();
-    let lists: Vec<MethodDescriptor> =
-        api.methods().into_iter().filter(|method| method.name().starts_with("List")).collect();
+    // What ListAccountChanges answers has no end: it goes on by a cursor.
+    let is_list = |method: &MethodDescriptor| {
+        method.name().starts_with("List") && method.input().get_field_by_name("cursor").is_none()
+    };
+    let lists: Vec<MethodDescriptor> = api.methods().into_iter().filter(is_list).collect();
     assert!(!lists.is_empty());
     for method in lists {
         let (input, output) = (method.input(), method.output());

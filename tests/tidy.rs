@@ -15,7 +15,16 @@ const RINGS: [(&str, &[&str]); 6] = [
     ("bag", &["service"]),
     (
         "flows",
-        &["accounts", "refreshes", "authorizations", "tokens", "profiles", "refresher", "housekeeping"],
+        &[
+            "accounts",
+            "events",
+            "refreshes",
+            "authorizations",
+            "tokens",
+            "profiles",
+            "refresher",
+            "housekeeping",
+        ],
     ),
     ("edges", &["grpc", "readiness", "ops", "serve"]),
     ("assembly", &["cli", "telemetry", "dev", "main"]),

@@ -4,7 +4,7 @@ use tonic::{Request, Response, Status};
 
 use super::fields::Fields;
 use super::page::List;
-use super::{Api, answer, call, convert};
+use super::{Api, answer, call, convert, watch};
 use crate::accounts::{self, AccountName};
 use crate::config::Role;
 use crate::error::{Error, Reason, Result};
@@ -12,8 +12,9 @@ use crate::proto::v1::account::State;
 use crate::proto::v1::account_service_server::AccountService;
 use crate::proto::v1::get_account_request::Account as AccountField;
 use crate::proto::v1::{
-    GetAccountRequest, GetAccountResponse, ListAccountsRequest, ListAccountsResponse, UnlinkAccountRequest,
-    UnlinkAccountResponse,
+    GetAccountRequest, GetAccountResponse, ListAccountChangesRequest, ListAccountChangesResponse,
+    ListAccountsRequest, ListAccountsResponse, UnlinkAccountRequest, UnlinkAccountResponse,
+    WatchAccountsRequest,
 };
 use crate::states::AccountState;
 use crate::store::accounts::Filter;
@@ -89,6 +90,24 @@ impl AccountService for Api {
         answer(
             account.await.map(|account| UnlinkAccountResponse { account: Some(convert::account(account)) }),
         )
+    }
+
+    type WatchAccountsStream = watch::Messages;
+
+    async fn watch_accounts(
+        &self,
+        request: Request<WatchAccountsRequest>,
+    ) -> Result<Response<watch::Messages>, Status> {
+        let call = call(&request)?;
+        answer(watch::watch(&self.service, &call, request.get_ref()).await)
+    }
+
+    async fn list_account_changes(
+        &self,
+        request: Request<ListAccountChangesRequest>,
+    ) -> Result<Response<ListAccountChangesResponse>, Status> {
+        let call = call(&request)?;
+        answer(watch::list(&self.service, &call, request.get_ref()).await)
     }
 }
 

@@ -5,9 +5,10 @@ use time::OffsetDateTime;
 
 use crate::authorizations::{Completed, Outcome};
 use crate::error::Reason;
+use crate::events::Shown;
 use crate::profile::{self, Profile};
 use crate::proto::v1;
-use crate::states::{AccountState, AuthorizationState, LinkOutcome, StateReason};
+use crate::states::{AccountState, AuthorizationState, ChangeKind, LinkOutcome, StateReason};
 use crate::store::accounts::Account;
 use crate::store::authorizations::{Authorization, Progress};
 
@@ -54,6 +55,36 @@ pub(super) fn account(account: Account) -> v1::Account {
         token_expire_time: account.token_expire_time.map(timestamp),
         token_refresh_time: account.token_refresh_time.map(timestamp),
         last_token_fetch_time: account.last_token_fetch_time.map(timestamp),
+    }
+}
+
+fn change_kind(kind: ChangeKind) -> v1::account_change::Kind {
+    use v1::account_change::Kind as Out;
+    match kind {
+        ChangeKind::Linked => Out::Linked,
+        ChangeKind::Relinked => Out::Relinked,
+        ChangeKind::Reauthorized => Out::Reauthorized,
+        ChangeKind::Transferred => Out::Transferred,
+        ChangeKind::ProfileChanged => Out::ProfileChanged,
+        ChangeKind::TokenRefreshed => Out::TokenRefreshed,
+        ChangeKind::RefreshFailing => Out::RefreshFailing,
+        ChangeKind::Recovered => Out::Recovered,
+        ChangeKind::ReauthorizationRequired => Out::ReauthorizationRequired,
+        ChangeKind::Unlinked => Out::Unlinked,
+        ChangeKind::Deauthorized => Out::Deauthorized,
+        ChangeKind::Erased => Out::Erased,
+    }
+}
+
+/// A change of an account.
+pub(super) fn account_change(change: Shown) -> v1::AccountChange {
+    v1::AccountChange {
+        kind: change.kind.map_or(0, |kind| change_kind(kind).into()),
+        account_id: change.account_id.to_string(),
+        user_id: change.user_id,
+        previous_user_id: change.previous_user_id.unwrap_or_default(),
+        change_time: Some(timestamp(change.time)),
+        account: change.account.map(account),
     }
 }
 

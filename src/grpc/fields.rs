@@ -4,8 +4,10 @@
 use std::time::Duration;
 
 use crate::config::{SCOPE_LEN_MAX, SCOPES_MAX, is_scope};
-use crate::error::{Error, FieldViolation, Result};
+use crate::error::{Error, FieldViolation, Reason, Result};
+use crate::events::Cursor;
 use crate::ids::{AccountId, AuthorizationId, ThreadsUserId, USER_ID_MAX};
+use crate::sealing::{LiveKeyring, OpenError};
 
 /// The page size when none is asked for, and the largest.
 const PAGE_DEFAULT: usize = 50;
@@ -130,6 +132,31 @@ impl Fields {
             self.bad(field, "is required: the SHA-256 of the token, 32 bytes");
         } else if value.len() != 32 {
             self.bad(field, "must be 32 bytes: the SHA-256 itself, neither hexadecimal nor the token");
+        }
+    }
+
+    /// A cursor that may be left out, but not be empty. It is read last: what is
+    /// wrong with the other fields is told first.
+    pub fn cursor(
+        &mut self,
+        keyring: &LiveKeyring,
+        app_id: &str,
+        value: Option<&str>,
+    ) -> Result<Option<Cursor>> {
+        match value.map(|value| (value, Cursor::open(keyring, app_id, value))) {
+            None => Ok(None),
+            Some((_, Ok(cursor))) => Ok(Some(cursor)),
+            // It was good until its key went.
+            Some((_, Err(OpenError::KeyUnknown))) => Err(Error::new(Reason::CursorExpired)),
+            Some((value, Err(OpenError::Invalid))) => {
+                let what = if value.is_empty() {
+                    "is present but empty: leave it out to begin now"
+                } else {
+                    "is not a cursor of this app: send it as it came"
+                };
+                self.bad("cursor", what);
+                Ok(None)
+            }
         }
     }
 

@@ -39,13 +39,15 @@ const DEADLINE_MARGIN: Duration = Duration::from_millis(5);
 
 /// The methods of this package, for metrics: a label must not be whatever
 /// somebody sends.
-const METHODS: [&str; 11] = [
+const METHODS: [&str; 13] = [
     "/threads.identity.v1.AuthorizationService/CreateAuthorizationUrl",
     "/threads.identity.v1.AuthorizationService/CompleteAuthorization",
     "/threads.identity.v1.AuthorizationService/GetAuthorization",
     "/threads.identity.v1.AccountService/GetAccount",
     "/threads.identity.v1.AccountService/ListAccounts",
     "/threads.identity.v1.AccountService/UnlinkAccount",
+    "/threads.identity.v1.AccountService/WatchAccounts",
+    "/threads.identity.v1.AccountService/ListAccountChanges",
     "/threads.identity.v1.ProfileService/GetProfile",
     "/threads.identity.v1.ProfileService/BatchGetProfiles",
     "/threads.identity.v1.ProfileService/ListProfiles",
@@ -53,11 +55,16 @@ const METHODS: [&str; 11] = [
     "/threads.identity.v1.AccessTokenService/ReportInvalidToken",
 ];
 /// Those that call Threads and may take longer.
-const PROVIDER_METHODS: [&str; 2] = [METHODS[1], METHODS[9]];
+const PROVIDER_METHODS: [&str; 2] = [METHODS[1], METHODS[11]];
 
 /// Until when an answer is of use.
 #[derive(Clone, Copy)]
 pub(super) struct Deadline(pub Instant);
+
+/// Until when the caller itself is ready to wait. It ends a stream too, which
+/// otherwise goes on after its first answer was in time.
+#[derive(Clone, Copy)]
+pub(super) struct Patience(pub Option<Instant>);
 
 /// The layer.
 #[derive(Clone)]
@@ -167,6 +174,7 @@ impl Outer {
         let deadline = Deadline(start + asked.map_or(longest, |asked| asked.min(longest)));
         request.extensions_mut().insert(caller);
         request.extensions_mut().insert(deadline);
+        request.extensions_mut().insert(Patience(asked.and_then(|asked| start.checked_add(asked))));
         Ok(request)
     }
 }

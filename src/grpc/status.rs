@@ -37,7 +37,10 @@ pub fn code(reason: Reason) -> Code {
         | Reason::AuthorizationDenied
         | Reason::CodeRejected
         | Reason::AccountMismatch => Code::FailedPrecondition,
-        Reason::AuthorizationInProgress | Reason::AuthorizationInterrupted => Code::Aborted,
+        Reason::AuthorizationInProgress | Reason::AuthorizationInterrupted | Reason::WatchLagged => {
+            Code::Aborted
+        }
+        Reason::CursorExpired => Code::OutOfRange,
         Reason::AccountLinkedToAnotherUser => Code::AlreadyExists,
         Reason::ProviderUnavailable
         | Reason::StorageUnavailable
@@ -69,6 +72,8 @@ pub(super) fn from_error(error: Error) -> Status {
             }
             tracing::error!(reason = reason.as_str_name(), "{error:?}");
         }
+        // What an operator has asked for, and as many times as there are watches.
+        Code::Unavailable if reason == Reason::ShuttingDown => {}
         Code::Unavailable => tracing::warn!(reason = reason.as_str_name(), "{error:?}"),
         _ => {}
     }

@@ -124,7 +124,7 @@ impl LiveKeyring {
             return error;
         }
         self.concern.notify_one();
-        let is_ours = place.purpose.is_stored()
+        let is_ours = place.purpose.is_kept()
             || header_key_id(sealed).is_some_and(|id| self.lacking.load().contains(&id));
         if is_ours { OpenError::KeyUnknown } else { OpenError::Invalid }
     }

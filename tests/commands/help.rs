@@ -6,7 +6,7 @@ use crate::run::run;
 fn it_tells_its_version_and_its_commands() {
     assert_eq!(run(&["--version"]).good(), format!("threads-identity {}", env!("CARGO_PKG_VERSION")));
     let help = run(&["--help"]).good();
-    for command in ["dev", "serve", "migrate", "simulate", "keys", "callers", "audit"] {
+    for command in ["dev", "serve", "migrate", "simulate", "keys", "callers", "audit", "watch"] {
         assert!(
             help.lines().any(|line| line.trim_start().starts_with(&format!("{command} "))),
             "{command}: {help}"
@@ -32,6 +32,7 @@ fn every_command_explains_itself() {
         (vec!["keys", "reseal"], "--config"),
         (vec!["keys", "retire"], "--now"),
         (vec!["callers"], "add"),
+        (vec!["watch"], "THREADS_IDENTITY_CALLER_KEY"),
         (vec!["callers", "add"], "--roles"),
         (vec!["audit"], "--account"),
         (vec!["with-postgres"], "DATABASE_URL"),

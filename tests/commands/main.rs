@@ -15,3 +15,4 @@ mod rotation;
 mod run;
 mod serve;
 mod simulate;
+mod watch;

@@ -28,16 +28,16 @@ const REDIRECT_URI: &str = "https://id.example.com/api/auth/callback/threads";
 const CLIENT_SECRET: &str = "sim-threads-app-secret-0001";
 
 /// What a deployment of one app sets.
-struct Setting {
+pub struct Setting {
     database_url: String,
     keyring: String,
-    key: String,
-    simulator: Simulator,
-    directory: Directory,
+    pub key: String,
+    pub simulator: Simulator,
+    pub directory: Directory,
 }
 
 impl Setting {
-    async fn new(name: &str, database_url: &str) -> Self {
+    pub async fn new(name: &str, database_url: &str) -> Self {
         let options = Options { redirect_uris: vec![REDIRECT_URI.to_owned()], ..Options::default() };
         Self {
             database_url: database_url.to_owned(),
@@ -50,14 +50,14 @@ impl Setting {
 
     /// `serve` with nothing but environment, except that the addresses of
     /// Threads stand in a file: nobody else overrides them.
-    fn serve(&self) -> Command {
+    pub fn serve(&self) -> Command {
         let base = self.simulator.base_url();
         let file = self.directory.path("config.toml");
         let hash = sha256(&self.key);
         let text = format!(
             "[[apps]]\nid = \"default\"\nclient_id = \"990602627938098\"\nclient_secret = \"{CLIENT_SECRET}\"\n\
              redirect_uris = [\"{REDIRECT_URI}\"]\nauthorize_url = \"{base}/oauth/authorize\"\n\
-             graph_url = \"{base}\"\n\n[[callers]]\nname = \"web\"\nroles = [\"link\", \"read\", \"token\"]\n\
+             graph_url = \"{base}\"\n\n[[callers]]\nname = \"web\"\nroles = [\"link\", \"read\", \"sync\", \"token\"]\n\
              key_sha256 = [\"{hash}\"]\n",
         );
         fs::write(&file, text).unwrap();
@@ -78,15 +78,15 @@ impl Setting {
 }
 
 /// A service that runs, and a client of it.
-struct Service {
-    running: Running,
+pub struct Service {
+    pub running: Running,
     ops: String,
     channel: Channel,
     key: MetadataValue<Ascii>,
 }
 
 impl Service {
-    async fn start(mut serve: Command, key: &str) -> Self {
+    pub async fn start(mut serve: Command, key: &str) -> Self {
         let running = Running::start(&mut serve);
         let places = running.json();
         let text = |name: &str| places[name].as_str().unwrap().to_owned();
@@ -115,14 +115,14 @@ impl Service {
         request
     }
 
-    async fn create(&self, user_id: &str) -> CreateAuthorizationUrlResponse {
+    pub async fn create(&self, user_id: &str) -> CreateAuthorizationUrlResponse {
         let link = Link { user_id: user_id.to_owned(), ..Link::default() };
         let message = CreateAuthorizationUrlRequest { flow: Some(Flow::Link(link)), ..Default::default() };
         let mut client = AuthorizationServiceClient::new(self.channel.clone());
         client.create_authorization_url(self.request(message)).await.unwrap().into_inner()
     }
 
-    async fn complete(&self, callback_url: &str, user_id: &str) -> CompleteAuthorizationResponse {
+    pub async fn complete(&self, callback_url: &str, user_id: &str) -> CompleteAuthorizationResponse {
         let message = CompleteAuthorizationRequest {
             answer: Some(Answer::CallbackUrl(callback_url.to_owned())),
             user_id: Some(user_id.to_owned()),

@@ -42,6 +42,8 @@ fn requests() -> Vec<(&'static str, Value)> {
         ("AccountService/GetAccount", account.clone()),
         ("AccountService/ListAccounts", json!({ "userId": "user-1" })),
         ("AccountService/UnlinkAccount", account.clone()),
+        ("AccountService/WatchAccounts", json!({ "userId": "user-1" })),
+        ("AccountService/ListAccountChanges", json!({ "userId": "user-1" })),
         ("ProfileService/GetProfile", json!({ "threadsUserId": "17841405793187219" })),
         ("ProfileService/BatchGetProfiles", json!({ "accountIds": [ACCOUNT] })),
         ("ProfileService/ListProfiles", json!({ "userId": "user-1" })),
@@ -99,7 +101,9 @@ async fn send(world: &World, method: &str, message: &DynamicMessage) -> Result<(
     let mut client = Grpc::new(world.channel_of("web"));
     client.ready().await.unwrap();
     let path = format!("/threads.identity.v1.{method}").parse().unwrap();
-    client.unary(Request::new(message.encode_to_vec()), path, Bytes).await.map(tonic::Response::into_inner)
+    let request = Request::new(message.encode_to_vec());
+    // The first message of a stream is answer enough.
+    client.server_streaming(request, path, Bytes).await?.into_inner().message().await.map(drop)
 }
 
 /// What of a request must not be missing.

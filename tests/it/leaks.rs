@@ -138,6 +138,13 @@ async fn eventful_day(world: &World) -> (String, Vec<String>) {
         ..ListAccountsRequest::default()
     };
     said(&mut refusals, world.accounts("web").list_accounts(wrong).await);
+    for user_id in [format!("{USER}\n"), USER.to_owned()] {
+        said(&mut refusals, world.watch_as("web", Some(&user_id), Some(&states[0])).await);
+        said(&mut refusals, world.changes_as("web", Some(&user_id), Some(&states[0]), -1).await);
+    }
+    let mut watching = world.watch_as("web", Some(USER), None).await.unwrap();
+    watching.message().await.unwrap();
+    drop(watching);
     let key = format!("Bearer {}x", world.key("web"));
     let path = "/threads.identity.v1.AccountService/GetAccount";
     said(&mut refusals, raw::call(world.grpc, path, &[("authorization", &key)], framed(b"")).await.result());

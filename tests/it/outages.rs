@@ -12,7 +12,7 @@ use crate::shorthand::{account, profile, token, unlink, until};
 /// Far longer than any answer may take, far shorter than a hang.
 const SOON: Duration = Duration::from_secs(10);
 
-async fn behind_proxy(config: &'static str) -> (World, Proxy) {
+pub async fn behind_proxy(config: &'static str) -> (World, Proxy) {
     let database = database().await;
     let proxy = Proxy::start(&database).await;
     let database_url = Some(proxy.url());
