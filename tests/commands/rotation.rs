@@ -89,8 +89,8 @@ impl Setting {
         sqlx::query(
             "insert into accounts (account_id, app_id, threads_user_id, user_id, state, scopes, token,
                                    token_expire_time, token_refresh_time, create_time, update_time,
-                                   authorize_time)
-             select id, 'default', '1', 'user', 'ACTIVE', 'threads_basic', token, t, t, t, t, t
+                                   authorize_time, next_refresh_time)
+             select id, 'default', '1', 'user', 'ACTIVE', 'threads_basic', token, t, t, t, t, t, t
              from unnest($1::uuid[], $2::bytea[]) as w(id, token), (select '2026-03-01Z'::timestamptz as t) t",
         )
         .bind(&ids)

@@ -265,7 +265,7 @@ async fn an_account_that_is_gone_or_cannot_be_read_holds_nobody_up() {
             "insert into events (app_id, account_id, user_id, kind, event_time)
              select app_id, account_id, user_id, 'TOKEN_REFRESHED', update_time from accounts order by account_id;
              delete from accounts where account_id = '{}';
-             update accounts set state_reason = 'nonsense', state = 'UNLINKED', token = null,
+             update accounts set state_reason = 'nonsense', state = 'UNLINKED', token = null, next_refresh_time = null,
                                  token_expire_time = null, token_refresh_time = null, username = null,
                                  profile_fetch_time = null
              where account_id = '{}'",
