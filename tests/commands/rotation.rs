@@ -221,7 +221,7 @@ async fn reseal_seals_all_that_opens_anew_and_names_what_does_not() {
             ids[600]
         ))
         .await;
-    setting.meddle(format!("update accounts set token = null, state = 'UNLINKED', state_reason = 'UNLINKED_BY_CALLER', token_expire_time = null, token_refresh_time = null where account_id = '{}'", ids[601])).await;
+    setting.meddle(format!("update accounts set token = null, state = 'UNLINKED', state_reason = 'UNLINKED_BY_CALLER', token_expire_time = null, token_refresh_time = null, next_refresh_time = null where account_id = '{}'", ids[601])).await;
     let before = setting.tokens_where_some().await;
     setting.activate_new();
 
