@@ -8,6 +8,10 @@ dev *args:
 test *args:
     cargo test {{args}}
 
+# Real processes, killed and frozen for ten minutes while they refresh twenty thousand tokens.
+endure:
+    cargo test --test refreshing -- --ignored --nocapture
+
 # Formats the code.
 fmt:
     cargo fmt
