@@ -32,6 +32,10 @@ pub(super) fn text(places: &Places) -> String {
     call AuthorizationService/CompleteAuthorization '{{"callback_url": "PASTE callback_url", "user_id": "user-1"}}'
     call ProfileService/ListProfiles '{{"user_id": "user-1"}}'
 
+  Every change as it happens, in another terminal (link again, and see):
+
+    THREADS_IDENTITY_CALLER_KEY={caller_key} cargo run -- watch --server http://{grpc}
+
   The same in Python (pip install grpcio grpcio-reflection protobuf):
 
 {python}

@@ -4,7 +4,9 @@ itself by reflection has to be enough.
 Usage: round.py BINARY
 """
 
+import base64
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -72,18 +74,25 @@ class Service:
         self.pool = DescriptorPool(self.database)
 
     def call(self, method, metadata=None, **fields):
-        service, name = f"{PACKAGE}.{method}".split("/")
-        rpc = self.pool.FindServiceByName(service).methods_by_name[name]
-        stub = self.channel.unary_unary(
-            f"/{service}/{name}",
-            request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=GetMessageClass(rpc.output_type).FromString,
-        )
-        request = json_format.ParseDict(fields, GetMessageClass(rpc.input_type)())
+        stub, request = self.prepare(self.channel.unary_unary, method, fields)
         try:
             return stub(request, metadata=self.metadata if metadata is None else metadata, timeout=30)
         except grpc.RpcError as error:
             raise Refused(error) from None
+
+    def stream(self, method, **fields):
+        stub, request = self.prepare(self.channel.unary_stream, method, fields)
+        return stub(request, metadata=self.metadata, timeout=PATIENCE)
+
+    def prepare(self, kind, method, fields):
+        service, name = f"{PACKAGE}.{method}".split("/")
+        rpc = self.pool.FindServiceByName(service).methods_by_name[name]
+        stub = kind(
+            f"/{service}/{name}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=GetMessageClass(rpc.output_type).FromString,
+        )
+        return stub, json_format.ParseDict(fields, GetMessageClass(rpc.input_type)())
 
 
 def refused(code, reason, do, *arguments, **fields):
@@ -278,12 +287,43 @@ def fetching(service, simulator, account):
     assert error.info.metadata["scopes"] == "threads_delete"
     step("the token works at Threads")
 
+    digest = base64.b64encode(hashlib.sha256(fetched.access_token.encode()).digest()).decode()
+    reported = service.call("AccessTokenService/ReportInvalidToken", token_sha256=digest, **whose).account
+    assert reported.state == account.state, "a token that works is not condemned by a report"
+    error = refused(grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID",
+                    service.call, "AccessTokenService/ReportInvalidToken", token_sha256="", **whose)
+    assert error.fields == ["token_sha256"], error.fields
+    step("a report is checked, and what Threads says counts")
+
     unlinked = service.call("AccountService/UnlinkAccount", **whose).account
     assert service.call("AccountService/UnlinkAccount", **whose).account == unlinked
     refused(grpc.StatusCode.FAILED_PRECONDITION, "ACCOUNT_UNLINKED",
             service.call, "AccessTokenService/FetchAccessToken", **whose)
     refused(grpc.StatusCode.NOT_FOUND, "PROFILE_NOT_FOUND", service.call, "ProfileService/GetProfile", **whose)
     step("unlinking destroys token and profile")
+
+
+def watching(service, simulator):
+    position = service.call("AccountService/ListAccountChanges").cursor
+    watch = service.stream("AccountService/WatchAccounts", user_id="watched")
+    first = next(watch)
+    assert first.cursor and not first.HasField("change"), "the position comes first, and at once"
+    done, _ = link(service, simulator, "watched", "emoji")
+    told = next(watch)
+    assert told.change.account.account_id == done.account.account_id
+    assert told.change.account.user_id == "watched"
+    watch.cancel()
+    service.call("AccountService/UnlinkAccount", account_id=done.account.account_id, user_id="watched")
+    resumed = service.stream("AccountService/WatchAccounts", user_id="watched", cursor=told.cursor)
+    changes = [message.change for message in (next(resumed), next(resumed)) if message.HasField("change")]
+    assert [change.account_id for change in changes] == [done.account.account_id], "exactly what came after"
+    resumed.cancel()
+    listed = service.call("AccountService/ListAccountChanges", cursor=position, user_id="watched")
+    assert len(listed.changes) == 2 and listed.changes[1] == changes[0]
+    error = refused(grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID",
+                    service.call, "AccountService/ListAccountChanges", cursor="forged")
+    assert error.fields == ["cursor"], error.fields
+    step("changes are told as they happen, and resumed where they stopped")
 
 
 def the_round(binary, data_dir):
@@ -296,6 +336,7 @@ def the_round(binary, data_dir):
         reading(service, account)
         refusing(service, simulator, account)
         signing_in(service, simulator)
+        watching(service, simulator)
         fetching(service, simulator, account)
         assert simulator.get("violations") == {"violations": []}, simulator.get("violations")
         step("Threads' rules were kept")
