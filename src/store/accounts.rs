@@ -313,10 +313,17 @@ pub async fn store_profile(
         "with before as (
              select account_id, row(username, name, biography, is_verified) as shown
              from accounts where account_id = $1
+             -- As it is when the lock is held: of two readings at once each is compared with the other's.
+             for no key update
          ), stored as (
              update accounts
              set username = $3, name = $4, picture_url = $5, biography = $6, is_verified = $7,
-                 profile_fetch_time = $8
+                 profile_fetch_time = $8,
+                 -- A token that works refutes what was said of it, unless somebody is just asking.
+                 strike_time = case when refresh_lease_time > now() or previous_token is not null
+                                    then strike_time end,
+                 strike_reason = case when refresh_lease_time > now() or previous_token is not null
+                                      then strike_reason end
              where account_id = $1 and state <> 'UNLINKED' and authorize_time = $2
              returning account_id, app_id, user_id, row(username, name, biography, is_verified) as shown
          ), emitted as (
