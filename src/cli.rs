@@ -13,16 +13,14 @@ use crate::telemetry::{self, LogFormat};
 mod audit;
 mod callers;
 mod keys;
+mod private_file;
 mod serve;
 #[cfg(feature = "simulator")]
 mod simulate;
 mod watch;
 
 #[cfg(feature = "simulator")]
-pub(crate) use {
-    keys::{write as write_keyring, write_private},
-    serve::asked_to_stop,
-};
+pub(crate) use {keys::write as write_keyring, private_file::write_private, serve::asked_to_stop};
 
 /// The environment, as it stood at the start.
 pub type Variables = Vec<(String, String)>;

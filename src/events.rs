@@ -112,8 +112,8 @@ pub async fn watch(
     // Kept free for the last word, so that it can be said whatever is waiting.
     let last_word = steps.clone().try_reserve_owned().map_err(Error::internal)?;
     let pump = Pump::new(service, interest.clone(), &standing, position, steps);
-    service.tasks.spawn(pump.run(last_word, patience).in_current_span());
-    Ok(Watch::new(service, interest, standing.mark.epoch, queue, follower))
+    service.tasks.spawn(pump.run(last_word, patience, follower).in_current_span());
+    Ok(Watch::new(service, interest, standing.mark.epoch, queue))
 }
 
 /// Lists changes behind a cursor; without one, none.

@@ -119,6 +119,9 @@ impl Attempt<'_> {
         let token = self.open(&held, &held.token).await?;
         let long = match self.app.threads.refresh(&token, self.deadline).await {
             Ok(long) => long,
+            Err(failure) if failure.strike().is_some() && self.is_second(&held) => {
+                return Err(self.confirm(held, failure, &token).await);
+            }
             Err(failure) => return Err(self.refused(held, failure, TokenMove::Keep).await),
         };
         let now = self.service.clock.now();
@@ -143,6 +146,36 @@ impl Attempt<'_> {
         held.previous_token = Some(std::mem::take(&mut held.token));
         (held.token_refresh_time, held.token_expire_time) = (now, expire_time);
         self.prove(held, &long.token).await
+    }
+
+    /// Threads has refused twice to refresh the token, which it may do for one that
+    /// works, such as a private profile's: what works is not ended before it dies.
+    async fn confirm(&self, held: Held, failure: Failure, token: &AccessToken) -> Error {
+        let me = match self.app.threads.me(token, self.deadline).await {
+            Ok(me) => me,
+            Err(refusal) if refusal.strike().is_some() => {
+                return self.refused(held, failure, TokenMove::Keep).await;
+            }
+            Err(trouble) => return self.refused(held, trouble, TokenMove::Keep).await,
+        };
+        if me.profile.id != held.threads_user_id {
+            return self.quarantine(&held, TokenMove::Keep).await;
+        }
+        let now = self.service.clock.now();
+        let failing = self.failing(&held, now);
+        let stored = self.store(Settlement {
+            strike: None,
+            failing: Some(failing),
+            next_refresh_time: schedule::retry_time(held.id, failing.attempts, now),
+            profile: Some(me.profile),
+            told: self.tells_of(&held, failing),
+            ..Settlement::unchanged(&held, now)
+        });
+        match stored.await {
+            // It lives, but no longer than it does.
+            Ok(()) => Error::new(Reason::ProviderUnavailable).because(failure),
+            Err(error) => error,
+        }
     }
 
     async fn prove_stored(&self, held: Held) -> Result<()> {

@@ -1,7 +1,7 @@
 //! `keys`: the keyring, and the change from one key to the next.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -9,6 +9,7 @@ use sqlx::PgConnection;
 use time::format_description::well_known::Rfc3339;
 use zeroize::Zeroizing;
 
+use super::private_file::{self, write_private};
 use super::{CommandResult, Variables, print};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Keys};
@@ -96,11 +97,24 @@ pub(super) struct Place {
 /// Carries a command out.
 pub(super) async fn run(command: KeysCommand, variables: &Variables) -> CommandResult {
     match command {
-        KeysCommand::Generate { file, inline } => generate(&file, inline),
+        KeysCommand::Generate { inline: true, .. } => {
+            print(Keyring::generate(&now()?).to_inline().as_str());
+            Ok(())
+        }
+        KeysCommand::Generate { file, .. } => {
+            let _held = held(&file)?;
+            generate(&file)
+        }
         KeysCommand::List { place, json } => list::run(&Found::at(&place, variables)?, json).await,
-        KeysCommand::Activate { key_id, file } => activate(&key_id, &file),
+        KeysCommand::Activate { key_id, file } => {
+            let _held = held(&file)?;
+            activate(&key_id, &file)
+        }
         KeysCommand::Reseal { place } => reseal::run(&Found::at(&place, variables)?).await,
         KeysCommand::Retire { key_id, place, now } => {
+            let found = Found::at(&place, variables)?;
+            let _held = found.file.as_deref().map(held).transpose()?;
+            // As it is now that nobody else changes it.
             retire::run(Found::at(&place, variables)?, &key_id, now).await
         }
     }
@@ -160,13 +174,18 @@ impl Found {
     }
 }
 
+/// Keeps other commands from changing a keyring meanwhile.
+fn held(file: &Path) -> Result<File, Failure> {
+    private_file::hold(file).map_err(|error| format!("{}: cannot be locked: {error}", file.display()).into())
+}
+
+fn now() -> Result<String, Failure> {
+    Ok(SystemClock.now().replace_nanosecond(0)?.format(&Rfc3339)?)
+}
+
 /// Makes a keyring, or adds a key to the one that is there.
-fn generate(file: &Path, inline: bool) -> CommandResult {
-    let now = SystemClock.now().replace_nanosecond(0)?.format(&Rfc3339)?;
-    if inline {
-        print(Keyring::generate(&now).to_inline().as_str());
-        return Ok(());
-    }
+fn generate(file: &Path) -> CommandResult {
+    let now = now()?;
     let shown = file.display();
     if file.exists() {
         let mut keyring = read(file)?;
@@ -216,26 +235,4 @@ fn read(file: &Path) -> Result<Keyring, Failure> {
 /// Writes a keyring.
 pub(crate) fn write(file: &Path, keyring: &Keyring) -> io::Result<()> {
     write_private(file, keyring.to_toml().as_bytes())
-}
-
-/// Writes a file that its owner alone may read, beside the old one, and puts it
-/// in its place, so that no interruption loses what was there.
-pub(crate) fn write_private(file: &Path, content: &[u8]) -> io::Result<()> {
-    let fresh = file.with_extension("new");
-    // What an interruption left may be open to others, or a link to elsewhere.
-    match fs::remove_file(&fresh) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.mode(0o600);
-    }
-    let mut out = options.open(&fresh)?;
-    out.write_all(content)?;
-    out.sync_all()?;
-    fs::rename(&fresh, file)
 }

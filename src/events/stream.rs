@@ -45,7 +45,6 @@ pub struct Watch {
     interest: Interest,
     epoch: Epoch,
     queue: mpsc::Receiver<Queued>,
-    _follower: Follower,
 }
 
 impl Watch {
@@ -54,9 +53,8 @@ impl Watch {
         interest: Interest,
         epoch: Epoch,
         queue: mpsc::Receiver<Queued>,
-        follower: Follower,
     ) -> Self {
-        Self { service: Arc::clone(service), interest, epoch, queue, _follower: follower }
+        Self { service: Arc::clone(service), interest, epoch, queue }
     }
 
     fn tell(&self, step: &Step) -> Told {
@@ -118,7 +116,15 @@ impl Pump {
     }
 
     /// Delivers until something ends it, and says what.
-    pub async fn run(mut self, last_word: OwnedPermit<Queued>, patience: Option<Instant>) {
+    ///
+    /// Its place among the watches is free with that, whether or not the client ever
+    /// takes what is left.
+    pub async fn run(
+        mut self,
+        last_word: OwnedPermit<Queued>,
+        patience: Option<Instant>,
+        _follower: Follower,
+    ) {
         let service = Arc::clone(&self.service);
         let queue = self.queue.clone();
         let out_of_patience = async {

@@ -60,7 +60,7 @@ impl AccountService for Api {
             let page_size = fields.page_size("page_size", message.page_size);
             let names: Vec<&str> = states.iter().map(|state| state.as_str()).collect();
             let list = List::new("ListAccounts", caller, user_id, &names);
-            let after = list.open(&self.service.keyring, &mut fields, &message.page_token);
+            let after = list.open(&self.service.keyring, &mut fields, &message.page_token)?;
             fields.check()?;
             let filter = Filter { app_id: caller.app.id(), user_id, states: &states };
             let (page, next) = accounts::list(&self.service, &filter, after, page_size).await?;

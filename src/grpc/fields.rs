@@ -146,8 +146,11 @@ impl Fields {
         match value.map(|value| (value, Cursor::open(keyring, app_id, value))) {
             None => Ok(None),
             Some((_, Ok(cursor))) => Ok(Some(cursor)),
-            // It was good until its key went.
-            Some((_, Err(OpenError::KeyUnknown))) => Err(Error::new(Reason::CursorExpired)),
+            // It was good until its key went; or its key has yet to come to this replica.
+            Some((value, Err(OpenError::KeyUnknown))) if keyring.is_under_retired(value) => {
+                Err(Error::new(Reason::CursorExpired))
+            }
+            Some((_, Err(OpenError::KeyUnknown))) => Err(Error::new(Reason::KeyUnavailable)),
             Some((value, Err(OpenError::Invalid))) => {
                 let what = if value.is_empty() {
                     "is present but empty: leave it out to begin now"

@@ -5,9 +5,10 @@ use prost::Message as _;
 
 use super::caller::Caller;
 use super::fields::Fields;
+use crate::error::Result;
 use crate::ids::AccountId;
 use crate::proto::internal;
-use crate::sealing::{LiveKeyring, Place, Purpose};
+use crate::sealing::{LiveKeyring, OpenError, Place, Purpose};
 use crate::secret::sha256;
 
 /// The longest page token that is looked at, in bytes.
@@ -34,27 +35,35 @@ impl List {
     }
 
     /// Where the list goes on by this token; a wrong one is noted.
-    pub fn open(&self, keyring: &LiveKeyring, fields: &mut Fields, token: &str) -> Option<AccountId> {
+    ///
+    /// # Errors
+    /// `KEY_UNAVAILABLE`.
+    pub fn open(&self, keyring: &LiveKeyring, fields: &mut Fields, token: &str) -> Result<Option<AccountId>> {
         if token.is_empty() {
-            return None;
+            return Ok(None);
         }
-        let last = self.read(keyring, token);
-        if last.is_none() {
-            fields.bad(
-                "page_token",
-                "is not of this list: send it as it came, with the fields of the call before",
-            );
+        match self.read(keyring, token) {
+            Ok(last) => Ok(Some(last)),
+            // Another replica's: this one will have its key in a moment.
+            Err(error @ OpenError::KeyUnknown) => Err(error.into()),
+            Err(OpenError::Invalid) => {
+                fields.bad(
+                    "page_token",
+                    "is not of this list: send it as it came, with the fields of the call before",
+                );
+                Ok(None)
+            }
         }
-        last
     }
 
-    fn read(&self, keyring: &LiveKeyring, token: &str) -> Option<AccountId> {
+    fn read(&self, keyring: &LiveKeyring, token: &str) -> Result<AccountId, OpenError> {
         if token.len() > TOKEN_MAX {
-            return None;
+            return Err(OpenError::Invalid);
         }
-        let plaintext = keyring.open_text(self.place(), token).ok()?;
-        let page = internal::PageToken::decode(plaintext.as_slice()).ok()?;
-        (page.filter_digest == self.digest).then(|| AccountId::from_bytes(&page.last_account_id))?
+        let plaintext = keyring.open_text(self.place(), token)?;
+        let page = internal::PageToken::decode(plaintext.as_slice()).map_err(|_| OpenError::Invalid)?;
+        let last = (page.filter_digest == self.digest).then(|| AccountId::from_bytes(&page.last_account_id));
+        last.flatten().ok_or(OpenError::Invalid)
     }
 
     /// The token for what comes after `last`; empty when nothing does.

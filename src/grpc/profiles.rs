@@ -93,7 +93,7 @@ impl ProfileService for Api {
             fields.user_id("user_id", &message.user_id);
             let page_size = fields.page_size("page_size", message.page_size);
             let list = List::new("ListProfiles", caller, Some(&message.user_id), &[]);
-            let after = list.open(&self.service.keyring, &mut fields, &message.page_token);
+            let after = list.open(&self.service.keyring, &mut fields, &message.page_token)?;
             fields.check()?;
             let states = [AccountState::Active, AccountState::ReauthorizationRequired];
             let filter = Filter { app_id: caller.app.id(), user_id: Some(&message.user_id), states: &states };

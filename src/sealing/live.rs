@@ -86,6 +86,13 @@ impl LiveKeyring {
         self.retired.store(Arc::new(ids));
     }
 
+    /// Whether a text is sealed under a key that has been retired.
+    #[must_use]
+    pub fn is_under_retired(&self, sealed: &str) -> bool {
+        let bytes = super::text_bytes(sealed).unwrap_or_default();
+        header_key_id(&bytes).is_some_and(|id| self.retired.load().contains(&id))
+    }
+
     /// Fails while the active key is one that has been retired: nobody else would
     /// open what is sealed now, and soon nobody at all.
     ///

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::run::{Directory, run};
+use crate::run::{Directory, Running, command, run};
 
 fn generate(file: &Path) -> String {
     run(&["keys", "generate", "--file", file.to_str().unwrap()]).good()
@@ -60,19 +60,36 @@ fn a_keyring_is_its_owners_alone_and_a_second_run_adds_a_key() {
 }
 
 #[test]
-fn what_an_interruption_left_does_not_open_the_keyring_to_others() {
-    let directory = Directory::new("keys-left");
-    let (file, left, elsewhere) =
-        (directory.path("keys.toml"), directory.path("keys.new"), directory.path("else"));
-    fs::write(&left, "left behind").unwrap();
-    fs::set_permissions(&left, fs::Permissions::from_mode(0o644)).unwrap();
+fn a_keyring_is_changed_where_it_stands_and_nothing_beside_it() {
+    let directory = Directory::new("keys-beside");
+    let (file, other, link) =
+        (directory.path("keys.toml"), directory.path("keys.new"), directory.path("link.toml"));
+    fs::write(&other, "the operator's own").unwrap();
     generate(&file);
     assert_eq!(mode(&file), 0o600);
-    fs::write(&elsewhere, "untouched").unwrap();
-    std::os::unix::fs::symlink(&elsewhere, &left).unwrap();
+    assert_eq!(fs::read_to_string(&other).unwrap(), "the operator's own");
+    // Who may read it is the operator's word; behind a link it is the same file.
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let before = fs::read_to_string(&file).unwrap();
+    generate(&link);
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(mode(&file), 0o640);
+    assert_eq!(keys_in(&fs::read_to_string(&file).unwrap()).len(), keys_in(&before).len() + 1);
+}
+
+#[test]
+fn commands_at_once_do_not_undo_each_other() {
+    let directory = Directory::new("keys-at-once");
+    let file = directory.path("keys.toml");
     generate(&file);
-    assert!(!fs::symlink_metadata(&file).unwrap().is_symlink());
-    assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "untouched");
+    let arguments = ["keys", "generate", "--file", file.to_str().unwrap()];
+    let running: Vec<_> = (0..8).map(|_| Running::start(&mut command(arguments))).collect();
+    for running in running {
+        running.end().good();
+    }
+    let keyring = fs::read_to_string(&file).unwrap();
+    assert_eq!(keyring.matches("[[keys]]").count(), 9, "every key that was made is there");
 }
 
 #[test]

@@ -130,7 +130,8 @@ async fn every_failure_of_a_refresh_has_its_effect_and_no_other() {
             world.advance(9 * MINUTE);
             assert_eq!(world.round().await.attempts, 0, "{shown}");
             world.advance(4 * MINUTE);
-            world.controls.fault_times(Endpoint::Refresh, 3, fault);
+            world.controls.fault_times(Endpoint::Refresh, 3, fault.clone());
+            world.controls.fault_times(Endpoint::Me, 3, fault);
             assert_eq!(world.round().await.attempts, 1, "{shown}");
             world.controls.clear_faults();
             let ended = world.account(id).await.unwrap();
@@ -492,4 +493,27 @@ async fn a_token_whose_refresh_is_under_way_is_not_ended_and_a_previous_one_that
     assert_eq!(world.round().await.expired, 1);
     world.advance(DAY);
     assert_eq!(world.round().await.expired, 1);
+}
+
+#[tokio::test]
+async fn a_token_that_works_is_not_ended_because_it_cannot_be_refreshed() {
+    let world = World::start().await;
+    world.controls.knobs(|knobs| knobs.private_refresh = false);
+    let linked = world.linked("user-1", "full").await;
+    let id = linked.account_id.as_str();
+    world.controls.make_private("full");
+    world.advance(26 * HOUR);
+    world.make_due(id).await;
+    for _ in 0..6 {
+        world.round().await;
+        let account = world.account(id).await.unwrap();
+        assert_eq!((account.state(), account.token_expire_time), (State::Active, linked.token_expire_time));
+        world.token_of(&linked).await;
+        world.advance(8 * HOUR);
+    }
+    assert_eq!(world.happened(id).await, "LINKED REFRESH_FAILING", "those who watch are told");
+    // When it has died at last, that is why.
+    world.advance(60 * DAY);
+    world.round().await;
+    assert_eq!(world.account(id).await.unwrap().state(), State::ReauthorizationRequired);
 }

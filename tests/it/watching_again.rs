@@ -176,6 +176,15 @@ async fn a_cursor_under_a_key_that_was_retired_is_refused_as_too_old() {
     let other_id_key = new.lines().find(|line| line.starts_with("id_key")).unwrap();
     let keyring = Some(new.replace(other_id_key, id_key));
     let replica = world.replica_with(Wishes { keyring, ..Wishes::default() }).await;
+    // Its key may be on the way to this replica.
+    failed(replica.watch_as("web", None, Some(&cursor)).await, Code::Unavailable, "KEY_UNAVAILABLE");
+    failed(replica.changes_as("web", None, Some(&cursor), 0).await, Code::Unavailable, "KEY_UNAVAILABLE");
+    world.meddle("update sealing_keys set retire_time = now()").await;
+    until("the replica knows that the key has been retired", async || {
+        let listed = replica.changes_as("web", None, Some(&cursor), 0).await;
+        listed.is_err_and(|status| status.code() == Code::OutOfRange)
+    })
+    .await;
     expired(replica.watch_as("web", None, Some(&cursor)).await);
     expired(replica.changes_as("web", None, Some(&cursor), 0).await);
     assert!(replica.watch_as("web", None, None).await.is_ok());

@@ -1,0 +1,73 @@
+//! Files that hold secrets: readable by their owner alone, put in place whole, and
+//! changed by one command at a time.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::secret;
+
+/// Keeps every other command from changing a file, for as long as it is held:
+/// whoever reads it, changes it and writes it back must not undo what another did
+/// meanwhile. Waits until it is free.
+pub(super) fn hold(file: &Path) -> io::Result<File> {
+    let lock = beside(&target(file), ".lock");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    private(&mut options);
+    let lock = options.open(lock)?;
+    lock.lock()?;
+    Ok(lock)
+}
+
+/// Writes a file beside the old one and puts it in its place, so that no
+/// interruption loses what was there. A new one is its owner's alone; one that was
+/// there keeps its mode and, where we may give it away, its owner. What is reached
+/// through a link is changed where it stands.
+pub(crate) fn write_private(file: &Path, content: &[u8]) -> io::Result<()> {
+    let target = target(file);
+    let fresh = beside(&target, &format!(".{}.new", secret::hex(&secret::random::<8>())));
+    let written = write_fresh(&fresh, &target, content).and_then(|()| fs::rename(&fresh, &target));
+    if written.is_err() {
+        let _ = fs::remove_file(&fresh);
+    }
+    written
+}
+
+fn write_fresh(fresh: &Path, target: &Path, content: &[u8]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    private(&mut options);
+    let mut out = options.open(fresh)?;
+    out.write_all(content)?;
+    #[cfg(unix)]
+    if let Ok(old) = fs::metadata(target) {
+        use std::os::unix::fs::{MetadataExt as _, fchown};
+        // Only root may give a file away; whoever else changes it is its owner already.
+        let _ = fchown(&out, Some(old.uid()), Some(old.gid()));
+        out.set_permissions(old.permissions())?;
+    }
+    out.sync_all()
+}
+
+/// Where a file stands, behind all links.
+fn target(file: &Path) -> PathBuf {
+    file.canonicalize().unwrap_or_else(|_| file.to_owned())
+}
+
+fn beside(file: &Path, ending: &str) -> PathBuf {
+    let mut name: OsString = file.file_name().unwrap_or_default().to_owned();
+    name.push(ending);
+    file.with_file_name(name)
+}
+
+fn private(options: &mut OpenOptions) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    #[cfg(not(unix))]
+    let _ = options;
+}
