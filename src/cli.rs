@@ -12,7 +12,9 @@ use crate::telemetry::{self, LogFormat};
 
 mod audit;
 mod callers;
+mod erase;
 mod keys;
+mod progress;
 mod serve;
 #[cfg(feature = "simulator")]
 mod simulate;
@@ -49,7 +51,7 @@ enum Command {
     /// Run the service.
     Serve(ServeArgs),
     /// Bring the database's schema up to date. Safe to run from many replicas.
-    Migrate(ConfigArgs),
+    Migrate(MigrateArgs),
     /// Run the Threads simulator alone, for tests of your own.
     #[cfg(feature = "simulator")]
     Simulate(SimulateArgs),
@@ -70,6 +72,11 @@ enum Command {
     /// links ended. A user's trail is looked for in whole tables, which takes its
     /// time where there are many rows.
     Audit(AuditArgs),
+    /// Erase people, and keep and apply the ledger of whom was erased.
+    ///
+    /// Works on the database itself, beside the service or without it. May be
+    /// interrupted and repeated: what is erased is not found again.
+    Erase(EraseArgs),
     /// Run a command with `DATABASE_URL` naming a scratch Postgres.
     #[cfg(feature = "simulator")]
     #[command(hide = true)]
@@ -82,6 +89,48 @@ struct ConfigArgs {
     /// set by environment; one app needs no file at all.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct MigrateArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The database has been put back from a backup: refuse the cursors of before,
+    /// and serve nothing until `erase --replay` has run.
+    #[arg(long)]
+    after_restore: bool,
+}
+
+/// Arguments of `erase`.
+#[derive(Debug, Args)]
+#[group(id = "whom", required = true, multiple = false, args = ["user", "threads_ids", "export", "replay"])]
+pub struct EraseArgs {
+    /// Erase every account of this user, as the caller names it.
+    #[arg(long, value_name = "ID")]
+    pub user: Option<String>,
+    /// Erase the accounts of the Threads ids in this file: one a line, decimal;
+    /// blank lines and what follows a # do not count.
+    #[arg(long, value_name = "FILE")]
+    pub threads_ids: Option<PathBuf>,
+    /// Print the ledger of erasures, to be kept beside each backup.
+    #[arg(long)]
+    pub export: bool,
+    /// Erase whoever the ledger in this file names and a restore brought back.
+    #[arg(long, value_name = "FILE")]
+    pub replay: Option<PathBuf>,
+    /// The app: `default` unless given; for the ledger, all of them.
+    #[arg(long, value_name = "APP", conflicts_with = "replay")]
+    pub app: Option<String>,
+    /// Only say how many accounts would be erased.
+    #[arg(long, conflicts_with = "export")]
+    pub dry_run: bool,
+    /// The configuration file, which names the database and the keyring. Both can
+    /// also be set by environment.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print JSON. The ledger is JSON in any case, an object on each line.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -212,7 +261,8 @@ impl Cli {
             }
             Command::Migrate(args) => {
                 log(LogFormat::Text, "warn");
-                runtime()?.block_on(serve::migrate(args.config.as_deref(), variables))
+                let file = args.config.config.as_deref();
+                runtime()?.block_on(serve::migrate(file, args.after_restore, variables))
             }
             Command::Watch(args) => {
                 log(LogFormat::Text, "warn");
@@ -222,6 +272,10 @@ impl Cli {
                 log(LogFormat::Text, "warn");
                 let (account, file) = (account.as_deref(), config.config.as_deref());
                 runtime()?.block_on(audit::run(account, user, app, file, json, variables))
+            }
+            Command::Erase(args) => {
+                log(LogFormat::Text, "warn");
+                runtime()?.block_on(erase::run(args, variables))
             }
             Command::Keys(command) => runtime()?.block_on(keys::run(command, variables)),
             Command::Callers(CallersCommand::Add { name, app, roles }) => callers::add(&name, &app, &roles),
