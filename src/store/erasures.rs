@@ -9,6 +9,11 @@ use super::{StoreError, run};
 use crate::ids::AccountId;
 
 pub mod ledger;
+mod names;
+
+use names::{
+    Names, forget_authorizations, forget_events, forget_predecessor, forget_trail, lock_authorizations,
+};
 
 /// Why accounts are erased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,14 +108,6 @@ impl<'a> Whom<'a> {
     }
 }
 
-/// What must not be found any more: accounts, and perhaps a user.
-#[derive(Clone, Copy)]
-struct Names<'a> {
-    ids: &'a [Uuid],
-    app_id: Option<&'a str>,
-    user_id: Option<&'a str>,
-}
-
 /// Erases, at most `limit` accounts of a user, and answers how many there were.
 /// Whoever watches is told once more, by ids alone.
 ///
@@ -120,6 +117,7 @@ pub async fn erase(pool: &PgPool, whom: Whom<'_>, by: By<'_>, limit: i64) -> Res
     let work = async |connection: &mut PgConnection| {
         let mut transaction = connection.begin().await?;
         let wanted: Vec<Uuid> = whom.named().iter().map(|named| named.id.0).collect();
+        queue(&mut transaction, whom).await?;
         // What is under way for them comes to its end first, or finds itself ended:
         // a link locks its authorization before its account.
         lock_authorizations(&mut transaction, whom.names(&wanted)).await?;
@@ -248,18 +246,18 @@ async fn of_user(
     Ok(ids.into_iter().map(named).collect())
 }
 
-async fn lock_authorizations(connection: &mut PgConnection, names: Names<'_>) -> sqlx::Result<()> {
-    sqlx::query!(
-        "select authorization_id from authorizations
-         where account_id = any($1) or (app_id = $2 and user_id = $3)
-         order by authorization_id
-         for update",
-        names.ids,
-        names.app_id,
-        names.user_id
-    )
-    .fetch_all(connection)
-    .await?;
+/// Erasures of one user wait for each other here. Further on, what has come in
+/// between their locks would let them wait in a circle.
+async fn queue(connection: &mut PgConnection, whom: Whom<'_>) -> sqlx::Result<()> {
+    if let Whom::User { app_id, user_id } = whom {
+        sqlx::query!(
+            "select pg_advisory_xact_lock(hashtextextended($1::text || ' ' || $2::text, 0))::text as locked",
+            app_id,
+            user_id
+        )
+        .fetch_one(connection)
+        .await?;
+    }
     Ok(())
 }
 
@@ -323,110 +321,4 @@ async fn delete(
     )
     .fetch_all(connection)
     .await
-}
-
-/// Ends authorizations and takes their names out. Who asks again for a link that
-/// had succeeded is told that there is no such account.
-async fn forget_authorizations(
-    connection: &mut PgConnection,
-    names: Names<'_>,
-    now: OffsetDateTime,
-    limit: i64,
-) -> sqlx::Result<u64> {
-    let done = sqlx::query!(
-        "with named as (
-             select authorization_id from authorizations
-             where account_id = any($1) or (app_id = $2 and user_id = $3)
-             order by authorization_id
-             limit $5
-             for update
-         )
-         update authorizations a
-         set state = case a.state when 'DENIED' then a.state else 'FAILED' end,
-             failure_reason = case a.state when 'SUCCEEDED' then 'ACCOUNT_NOT_FOUND'
-                                           when 'IN_PROGRESS' then 'ACCOUNT_UNLINKED'
-                                           else a.failure_reason end,
-             outcome = null, end_time = coalesce(a.end_time, $4), user_id = null, account_id = null, scopes = '',
-             short_lived_token = null, short_lived_expire_time = null
-         from named n
-         where a.authorization_id = n.authorization_id",
-        names.ids,
-        names.app_id,
-        names.user_id,
-        now,
-        limit
-    )
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected())
-}
-
-/// Takes a user out of the accounts that others have taken over.
-async fn forget_predecessor(connection: &mut PgConnection, names: Names<'_>) -> sqlx::Result<()> {
-    sqlx::query!(
-        "with named as (
-             select account_id from accounts
-             where app_id = $1 and link_previous_user_id = $2
-             order by account_id
-             for no key update
-         )
-         update accounts a set link_previous_user_id = null from named n where a.account_id = n.account_id",
-        names.app_id,
-        names.user_id
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-async fn forget_events(connection: &mut PgConnection, names: Names<'_>, limit: i64) -> sqlx::Result<u64> {
-    let done = sqlx::query!(
-        "with named as (
-             -- An ERASED holds ids alone, and its user may still have to hear of it.
-             select event_id from events
-             where kind <> 'ERASED'
-               and ((account_id = any($1) and (user_id <> '' or previous_user_id is not null))
-                    or (app_id = $2 and user_id = $3 and user_id <> '')
-                    or (app_id = $2 and previous_user_id = $3 and previous_user_id is not null))
-             order by event_id
-             limit $4
-             for update
-         )
-         update events e
-         set user_id = case when e.account_id = any($1) or e.user_id = $3 then '' else e.user_id end,
-             previous_user_id = case when e.account_id = any($1) then null
-                                     else nullif(e.previous_user_id, $3) end
-         from named n
-         where e.event_id = n.event_id",
-        names.ids,
-        names.app_id,
-        names.user_id,
-        limit
-    )
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected())
-}
-
-async fn forget_trail(connection: &mut PgConnection, names: Names<'_>, limit: i64) -> sqlx::Result<u64> {
-    let done = sqlx::query!(
-        "with named as (
-             select audit_id from audit
-             where account_id = any($1) or (app_id = $2 and user_id = $3 and user_id is not null)
-             order by audit_id
-             limit $4
-             for update
-         )
-         update audit t
-         set account_id = null, authorization_id = null, user_id = null, purpose = null
-         from named n
-         where t.audit_id = n.audit_id",
-        names.ids,
-        names.app_id,
-        names.user_id,
-        limit
-    )
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected())
 }
