@@ -103,34 +103,39 @@ struct MigrateArgs {
 
 /// Arguments of `erase`.
 #[derive(Debug, Args)]
-#[group(id = "whom", required = true, multiple = false, args = ["user", "threads_ids", "export", "replay"])]
-pub struct EraseArgs {
+struct EraseArgs {
+    #[command(flatten)]
+    whom: EraseWhom,
+    /// The app: `default` unless given; for the ledger, all of them.
+    #[arg(long, value_name = "APP", conflicts_with = "replay")]
+    app: Option<String>,
+    /// Only say how many accounts would be erased.
+    #[arg(long, conflicts_with = "export")]
+    dry_run: bool,
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Print JSON. The ledger is JSON in any case, an object on each line.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Who is erased, or what becomes of the ledger.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct EraseWhom {
     /// Erase every account of this user, as the caller names it.
     #[arg(long, value_name = "ID")]
-    pub user: Option<String>,
+    user: Option<String>,
     /// Erase the accounts of the Threads ids in this file: one a line, decimal;
     /// blank lines and what follows a # do not count.
     #[arg(long, value_name = "FILE")]
-    pub threads_ids: Option<PathBuf>,
+    threads_ids: Option<PathBuf>,
     /// Print the ledger of erasures, to be kept beside each backup.
     #[arg(long)]
-    pub export: bool,
+    export: bool,
     /// Erase whoever the ledger in this file names and a restore brought back.
     #[arg(long, value_name = "FILE")]
-    pub replay: Option<PathBuf>,
-    /// The app: `default` unless given; for the ledger, all of them.
-    #[arg(long, value_name = "APP", conflicts_with = "replay")]
-    pub app: Option<String>,
-    /// Only say how many accounts would be erased.
-    #[arg(long, conflicts_with = "export")]
-    pub dry_run: bool,
-    /// The configuration file, which names the database and the keyring. Both can
-    /// also be set by environment.
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Print JSON. The ledger is JSON in any case, an object on each line.
-    #[arg(long)]
-    pub json: bool,
+    replay: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -31,14 +31,15 @@ const REPEAT: &str = "what is erased stays erased: run it again, and it does the
 
 /// Erases, or shows or applies the ledger.
 pub(super) async fn run(args: EraseArgs, variables: &Variables) -> CommandResult {
-    let (url, keys) = Config::load_database_and_keys(args.config.as_deref(), variables.iter().cloned())?;
+    let (url, keys) =
+        Config::load_database_and_keys(args.config.config.as_deref(), variables.iter().cloned())?;
     let url = url.ok_or("database.url: is required (or the variable DATABASE_URL)")?;
-    if args.export {
+    if args.whom.export {
         return export(&url, args.app.as_deref()).await;
     }
     let app = args.app.as_deref().unwrap_or(DEFAULT_APP);
     let by = |cause| By { cause, caller: "operator", now: SystemClock.now() };
-    let done = if let Some(file) = &args.replay {
+    let done = if let Some(file) = &args.whom.replay {
         let named = distinct(read_lines(file, "an entry of the ledger", read_entry)?);
         let work = Work { pool: store::pool_of_one(&url)?, by: by(Cause::Replay), dry_run: args.dry_run };
         let done = work.accounts(&named, Whom::Replayed).await?;
@@ -46,7 +47,7 @@ pub(super) async fn run(args: EraseArgs, variables: &Variables) -> CommandResult
             ledger::replayed(&mut store::keys::open(&url).await?).await?;
         }
         done
-    } else if let Some(file) = &args.threads_ids {
+    } else if let Some(file) = &args.whom.threads_ids {
         let ids = read_lines(file, "a Threads id, 1 to 32 decimal digits", ThreadsUserId::parse)?;
         let keyring = keyring_of(&url, keys).await?;
         let work = Work { pool: store::pool_of_one(&url)?, by: by(Cause::Operator), dry_run: args.dry_run };
@@ -56,7 +57,7 @@ pub(super) async fn run(args: EraseArgs, variables: &Variables) -> CommandResult
         let named: Vec<Named> = ids.into_iter().map(named).collect();
         work.accounts(&named, Whom::Accounts).await?
     } else {
-        let user_id = args.user.as_deref().unwrap_or_default();
+        let user_id = args.whom.user.as_deref().unwrap_or_default();
         if !(1..=USER_ID_MAX).contains(&user_id.len()) {
             return Err(format!("--user: must be 1 to {USER_ID_MAX} bytes").into());
         }
@@ -81,13 +82,13 @@ fn tell(args: &EraseArgs, app: &str, done: &Done) {
     }
     let erased = if args.dry_run { "Would erase" } else { "Erased" };
     let accounts = if done.erased == 1 { "account" } else { "accounts" };
-    let named = match (&args.user, &args.replay) {
+    let named = match (&args.whom.user, &args.whom.replay) {
         (Some(_), _) => format!("of the user, in app {app:?}"),
         (None, Some(_)) => format!("of {} in the ledger", done.named),
         (None, None) => format!("of {} Threads ids, in app {app:?}", done.named),
     };
     print(format_args!("{erased} {} {accounts} {named}.", done.erased));
-    if args.replay.is_some() && !args.dry_run {
+    if args.whom.replay.is_some() && !args.dry_run {
         print("The ledger has been applied: the service may start.");
     }
 }
