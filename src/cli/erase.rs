@@ -110,7 +110,7 @@ impl Work<'_> {
         let erased =
             all_of_user(&self.pool, app_id, user_id, self.by, |erased| progress.advance(erased)).await;
         progress.finish();
-        Ok(Done { named: 1, erased: erased.map_err(interrupted)? })
+        Ok(Done { named: 1, erased: erased.map_err(|error| interrupted(&error))? })
     }
 
     async fn accounts<'n>(
@@ -125,7 +125,7 @@ impl Work<'_> {
             erased += if self.dry_run {
                 due(&self.pool, whom, self.by.now, i64::MAX).await?.len() as u64
             } else {
-                batch(&self.pool, whom, self.by).await.map_err(interrupted)?
+                batch(&self.pool, whom, self.by).await.map_err(|error| interrupted(&error))?
             };
             progress.advance(chunk.len() as u64);
         }
@@ -134,7 +134,7 @@ impl Work<'_> {
     }
 }
 
-fn interrupted(error: StoreError) -> Failure {
+fn interrupted(error: &StoreError) -> Failure {
     format!("{error}; {REPEAT}").into()
 }
 

@@ -97,8 +97,8 @@ async fn a_file_of_threads_ids_is_erased_if_all_of_it_is_good() {
     assert_eq!(deployment.count(ACCOUNTS).await, 600);
 
     // All but the last hundred, one twice, and somebody who is not there.
-    let mut lines: String = (1001..=1500).map(|n| format!("{n}\n")).collect();
-    lines += "\n# once more, and a stranger\r\n1001\r\n  999  \n";
+    let ids: Vec<String> = (1001..=1500).map(|n| n.to_string()).collect();
+    let lines = ids.join("\n") + "\n\n# once more, and a stranger\r\n1001\r\n  999  \n";
     let good = deployment.file("good", &lines);
     let said = deployment.erase(&["--threads-ids", &good, "--dry-run", "--json"]).good();
     assert_eq!(answer(&said), json!({"named": 501, "erased": 500, "dry_run": true}));
