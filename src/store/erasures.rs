@@ -123,7 +123,7 @@ pub async fn erase(pool: &PgPool, whom: Whom<'_>, by: By<'_>, limit: i64) -> Res
         lock_authorizations(&mut transaction, whom.names(&wanted)).await?;
         let erased = match whom {
             Whom::User { app_id, user_id } => {
-                // Looked for now that the locks are held: a link may just have ended.
+                // Looked up under the locks: a link may just have ended.
                 let named = of_user(&mut transaction, app_id, user_id, by.now, limit).await?;
                 delete(&mut transaction, whom, &named, by).await?
             }
