@@ -7,7 +7,10 @@ alter table accounts
     add column next_refresh_time timestamptz,
     -- Counts the attempts. Whoever writes back names the one it was given; a new
     -- consent and an unlinking count one up, so that nothing older writes over them.
-    add column refresh_attempt bigint not null default 0,
+    -- Begins with the time, so that an account that is erased and linked anew does
+    -- not count the numbers of before again.
+    add column refresh_attempt bigint not null
+        default (extract(epoch from clock_timestamp()) * 1000000)::bigint,
     -- Until when nobody else may try, by this database's own clock.
     add column refresh_lease_time timestamptz,
     -- The token before, until the profile has been read with the new one and is

@@ -80,9 +80,10 @@ pub struct Created {
 /// Creates an authorization URL.
 ///
 /// # Errors
-/// `FIELD_INVALID`.
+/// `FIELD_INVALID`, `KEY_UNAVAILABLE`.
 pub fn create(service: &Service, app: &App, creation: Creation) -> Result<Created> {
     let now = service.clock.now();
+    service.keyring.require_current()?;
     let redirect_uri = creation.redirect_uri.unwrap_or_else(|| app.config.redirect_uris[0].clone());
     let scopes = if creation.scopes.is_empty() { &app.config.scopes } else { &creation.scopes };
     let scopes = with_basic_scope(scopes);

@@ -127,11 +127,13 @@ async fn look_at_keys(service: &Service) -> Result<Obstacle, StoreError> {
     let active = keyring.active_id();
     let known = keys::report_active(&service.store.pool, &active, service.clock.now()).await?;
     let (retired, needed): (Vec<_>, Vec<_>) = known.into_iter().partition(|key| key.retire_time.is_some());
+    let is_retired = retired.iter().any(|key| key.key_id == active);
+    service.keyring.set_retired(retired.into_iter().map(|key| key.key_id).collect());
     let needed = needed.into_iter().map(|key| key.key_id);
     let lacking: Vec<String> = needed.filter(|id| !keyring.has(id)).collect();
     let lacks = !lacking.is_empty();
     service.keyring.set_lacking(lacking);
-    Ok(if retired.iter().any(|key| key.key_id == active) {
+    Ok(if is_retired {
         Some("this replica seals under a key that has been retired: its keyring is out of date")
     } else {
         lacks.then_some("this replica lacks a key that values are sealed under: its keyring is out of date")

@@ -1,5 +1,6 @@
 //! Keeps tokens alive without anybody's attention: looks for what is due, takes
-//! leases for as many as may run at once, and attempts them.
+//! leases for as many as may run at once, and attempts them. Beside it, interrupted
+//! links are finished, and accounts ended whose tokens have died.
 //!
 //! Any number of replicas do this beside each other. They take candidates in
 //! different orders, so that they rarely meet, and where they meet the lease
@@ -19,6 +20,7 @@ use crate::error::Result;
 use crate::refreshes::{self, Task};
 use crate::secret;
 use crate::service::{App, Service};
+use crate::store::keys;
 use crate::store::refreshes::{Due, Held, due, expire};
 
 /// How many candidates are looked at together.
@@ -40,34 +42,76 @@ pub struct Round {
     pub finished: usize,
 }
 
-/// Makes round after round until the service stops. A round that fails is made
-/// again: nothing is lost by waiting.
+/// Works until the service stops: on what is due in each app, on interrupted links,
+/// and on tokens that have died, each for itself, so that a long backlog of one keeps
+/// no other waiting. What fails is tried again the next time.
 pub async fn run(service: Arc<Service>) {
     if !service.refresh.enabled {
         return;
     }
+    let expiring = often(&service, |service| async move { expire_all(&service).await.map(drop) });
+    let finishing =
+        often(
+            &service,
+            |service| async move { authorizations::finish_interrupted(&service).await.map(drop) },
+        );
+    let refreshing = service.apps.values().map(|app| {
+        let app = Arc::clone(app);
+        often(&service, move |service| {
+            let app = Arc::clone(&app);
+            async move { refresh_app(&service, &app).await.map(drop) }
+        })
+    });
+    tokio::join!(expiring, finishing, join_all(refreshing));
+}
+
+/// Does one of these things again and again, with a pause in between that is not the
+/// same in all replicas.
+async fn often<F>(service: &Arc<Service>, work: impl Fn(Arc<Service>) -> F)
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
     loop {
-        // Not all replicas at once.
         let pause = service.refresh.poll_interval.mul_f64(0.875 + chance() / 4.0);
         tokio::select! {
             () = sleep(pause) => {}
             () = service.stopping.cancelled() => return,
         }
-        if let Err(error) = round(&service).await {
+        let is_fit = match is_fit(service).await {
+            // In a task of its own: what panics is an error of this one time.
+            Ok(true) => service.finish(work(Arc::clone(service))).await,
+            Ok(false) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = is_fit {
             tracing::warn!("a round of refreshing failed: {error:?}");
         }
     }
 }
 
+/// Whether this process may refresh at all. A clock that has jumped ahead would take
+/// every token for dead; what is sealed under a key that has been retired could soon
+/// be opened by nobody.
+async fn is_fit(service: &Service) -> Result<bool> {
+    if !service.clock_is_right().await? {
+        tracing::error!("nothing is refreshed: this process' clock and Postgres' are far apart");
+        return Ok(false);
+    }
+    service.keyring.set_retired(keys::retired(&service.store.pool).await?);
+    let is_current = service.keyring.require_current().is_ok();
+    if !is_current {
+        tracing::error!("nothing is refreshed: the active key of this process' keyring has been retired");
+    }
+    Ok(is_current)
+}
+
 /// Attempts everything that is due now, brings interrupted links to an end, and
-/// ends the accounts whose tokens have died.
+/// ends the accounts whose tokens have died: once, for tests and measurements.
 ///
 /// # Errors
 /// The store's. What has been begun is finished all the same.
 pub async fn round(service: &Arc<Service>) -> Result<Round> {
-    // A clock that has jumped ahead would take every token for dead.
-    if !service.clock_is_right().await? {
-        tracing::error!("nothing is refreshed: this process' clock and Postgres' are far apart");
+    if !is_fit(service).await? {
         return Ok(Round::default());
     }
     let expired = expire_all(service).await?;
@@ -150,19 +194,26 @@ async fn attempt_all(service: &Arc<Service>, app: &Arc<App>, window: Vec<Due>) -
     }
 }
 
+/// Takes leases for several at once. One that cannot be had stops no other: only if
+/// none could be taken is that an error.
 async fn claim_all(service: &Service, app: &App, wanted: &[Due]) -> Result<Vec<Held>> {
     let claims = wanted.iter().map(|due| {
         let claim = refreshes::claim(service, app, due.id, true, None);
         service.store.refresh_claims.submit(claim)
     });
-    let mut all = Vec::with_capacity(wanted.len());
+    let (mut all, mut failed) = (Vec::with_capacity(wanted.len()), None);
     for claimed in join_all(claims).await {
-        // A corrupt row has been logged, and must not stop the others.
-        if let Ok(Some(held)) = claimed? {
-            all.push(held);
+        match claimed {
+            Ok(Ok(Some(held))) => all.push(held),
+            // A corrupt row has been logged.
+            Ok(Ok(None) | Err(_)) => {}
+            Err(error) => failed = Some(error),
         }
     }
-    Ok(all)
+    match failed {
+        Some(error) if all.is_empty() => Err(error.into()),
+        _ => Ok(all),
+    }
 }
 
 /// A number from 0 to 1.

@@ -54,6 +54,7 @@ pub async fn attempt_for_caller(
     let work = || {
         let (service, app) = (Arc::clone(service), Arc::clone(app));
         async move {
+            service.keyring.require_current()?;
             if let Some(wait) = app.threads.pause() {
                 return Err(Error::new(Reason::ProviderRateLimited).after(wait));
             }
@@ -127,6 +128,8 @@ impl Attempt<'_> {
             token: TokenMove::Renew { sealed, expire_time },
             // Whoever comes after a crash proves it at once.
             next_refresh_time: now,
+            // A refusal of before has been refuted: the new token has a life of its own.
+            strike: None,
             keeps_lease: true,
             ..Settlement::unchanged(&held, now)
         };
@@ -136,6 +139,7 @@ impl Attempt<'_> {
             tracing::info!(account.id = %held.id, "a token was refreshed after the account had moved on");
             return Ok(());
         }
+        held.strike = None;
         held.previous_token = Some(std::mem::take(&mut held.token));
         (held.token_refresh_time, held.token_expire_time) = (now, expire_time);
         self.prove(held, &long.token).await
@@ -156,7 +160,7 @@ impl Attempt<'_> {
             Err(failure) => return Err(self.refused(held, failure, TokenMove::Keep).await),
         };
         if me.profile.id != held.threads_user_id {
-            return Err(self.quarantine(&held).await);
+            return Err(self.quarantine(&held, TokenMove::Restore).await);
         }
         let now = self.service.clock.now();
         let mut told = vec![Told::Refreshed];
@@ -196,12 +200,13 @@ impl Attempt<'_> {
                     failing: Some(failing),
                     next_refresh_time: schedule::retry_time(held.id, failing.attempts, now),
                     profile: Some(me.profile),
+                    told: self.tells_of(&held, failing),
                     ..Settlement::unchanged(&held, now)
                 })
                 .await?;
                 Err(Error::from(failure))
             }
-            Ok(_) => Err(self.quarantine(&held).await),
+            Ok(_) => Err(self.quarantine(&held, TokenMove::Restore).await),
             // The strike that led here stands: refused as well, it was the second.
             Err(refusal) if refusal.strike().is_some() => {
                 Err(self.refused(held, refusal, TokenMove::Restore).await)
@@ -218,11 +223,12 @@ impl Attempt<'_> {
             Err(failure) => return Err(self.refused(held, failure, TokenMove::Keep).await),
         };
         if me.profile.id != held.threads_user_id {
-            return Err(self.quarantine(&held).await);
+            return Err(self.quarantine(&held, TokenMove::Keep).await);
         }
         let now = self.service.clock.now();
         // A strike is refuted; failures to refresh are not.
-        let failing = held.failing.filter(|_| held.strike.is_none());
+        let is_of_strike = |failing: &Failing| held.strike.is_some_and(|strike| failing.since >= strike.time);
+        let failing = held.failing.filter(|failing| !is_of_strike(failing));
         let told = held.failing.is_some_and(|failing| failing.told) && failing.is_none();
         self.store(Settlement {
             strike: None,
@@ -237,9 +243,8 @@ impl Attempt<'_> {
 
     /// Threads answered for somebody else: the token it gave is destroyed, and what
     /// is left is not handed out any more.
-    async fn quarantine(&self, held: &Held) -> Error {
+    async fn quarantine(&self, held: &Held, token: TokenMove) -> Error {
         tracing::error!(account.id = %held.id, "a token answers for another person: the account is in quarantine");
-        let token = if held.previous_token.is_some() { TokenMove::Restore } else { TokenMove::Keep };
         let stored = self
             .store(Settlement {
                 token,
@@ -263,12 +268,9 @@ impl Attempt<'_> {
             token,
             failing: Some(failing),
             next_refresh_time: schedule::retry_time(held.id, failing.attempts, now),
+            told: self.tells_of(&held, failing),
             ..Settlement::unchanged(&held, now)
         };
-        if failing.told && !held.failing.is_some_and(|before| before.told) {
-            settlement.told.push(Told::Failing);
-            tracing::warn!(account.id = %held.id, "refreshing has failed for a day");
-        }
         let error = if let Some(reason) = failure.strike() {
             self.strike(&held, reason, failure, &mut settlement)
         } else {
@@ -318,6 +320,16 @@ impl Attempt<'_> {
             told: before.told || now - before.since >= self.service.refresh.failing_after,
             ..before
         }
+    }
+
+    /// Those who watch are told of failures once.
+    fn tells_of(&self, held: &Held, failing: Failing) -> Vec<Told> {
+        if !failing.told || held.failing.is_some_and(|before| before.told) {
+            return Vec::new();
+        }
+        let hours = self.service.refresh.failing_after.as_secs() / 3600;
+        tracing::warn!(account.id = %held.id, hours, "refreshing has failed for long");
+        vec![Told::Failing]
     }
 
     fn due_time(&self, held: &Held) -> OffsetDateTime {

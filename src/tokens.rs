@@ -200,7 +200,16 @@ async fn is_worth_asking(
     let now = service.clock.now();
     let was_refused = stored.strike_time.is_some_and(|time| now - time < service.refresh.strike_interval);
     let was_accepted = account.profile.as_ref().is_some_and(|read| now - read.fetch_time < CHECK_PAUSE);
-    Ok(is_stored && !was_refused && !was_accepted)
+    if !is_stored || was_refused || was_accepted {
+        return Ok(false);
+    }
+    // Nobody's reports make Threads be asked while it cannot answer.
+    match stored.pause_until.and_then(|until| Duration::try_from(until - now).ok()) {
+        Some(wait) if !wait.is_zero() => {
+            Err(Error::new(Reason::ProviderUnavailable).with("account_id", account.id).after(wait))
+        }
+        _ => Ok(true),
+    }
 }
 
 /// Whether an attempt failed because of what Threads said of the token, which is an

@@ -48,6 +48,8 @@ pub async fn complete(
     deadline: Instant,
 ) -> Result<Completed> {
     let now = service.clock.now();
+    // Before a code is spent for a token that nobody could open.
+    service.keyring.require_current()?;
     let request =
         Request::open(&service.keyring, app.id(), &completion.state).map_err(|error| match error {
             OpenError::KeyUnknown => Error::from(error),
@@ -297,10 +299,11 @@ pub(super) async fn end(service: &Service, held: &Held, ending: Ending) -> Error
     self::ended(&held.request, ending)
 }
 
-/// Leaves a held authorization to whoever asks next.
-pub(super) async fn release(service: &Service, held: &Held, unsent: bool) {
+/// Leaves a held authorization to whoever asks next. `wait` is how long Threads asks
+/// to be left alone.
+pub(super) async fn release(service: &Service, held: &Held, unsent: bool, wait: Option<Duration>) {
     let (id, claim_id, now) = (held.request.id, held.claim_id, service.clock.now());
-    let finish_time = now + FINISH_WAIT;
+    let finish_time = now + wait.unwrap_or(FINISH_WAIT).max(FINISH_WAIT);
     let left = claims::release(&service.store.pool, id, claim_id, unsent, finish_time, now).await;
     not_stored(held, left);
 }

@@ -40,7 +40,7 @@ pub(super) async fn from_code(
     let short = match app.threads.exchange_code(code, &request.redirect_uri, deadline).await {
         Ok(short) => short,
         Err(refusal) if !refusal.sent => {
-            release(service, held, true).await;
+            release(service, held, true, refusal.retry_after).await;
             return Err(Error::from(refusal));
         }
         Err(refusal) => return Err(end_after(service, held, exchange_ending(&refusal), refusal).await),
@@ -67,7 +67,7 @@ pub(super) async fn from_short_lived(
     let opened = match opened {
         Ok(opened) => opened,
         Err(error) => {
-            release(service, held, false).await;
+            release(service, held, false, None).await;
             return Err(Error::from(error).with("authorization_id", held.request.id));
         }
     };
@@ -150,7 +150,7 @@ async fn conclude(
         }
         Ok(Linked::ClaimLost) => Ok(None),
         Err(error) => {
-            release(service, held, false).await;
+            release(service, held, false, None).await;
             Err(Error::from(error).with("authorization_id", id))
         }
     }
@@ -216,7 +216,7 @@ fn decisive_ending(refusal: &Failure) -> Ending {
 /// try, anything else ends the authorization.
 async fn stop(service: &Service, held: &Held, refusal: Failure) -> Error {
     if refusal.is_passing() || matches!(refusal.class, Class::RateLimited(_)) {
-        release(service, held, false).await;
+        release(service, held, false, refusal.retry_after).await;
         // Without the authorization's id: that would say that it has ended.
         return Error::from(refusal);
     }

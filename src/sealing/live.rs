@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
 use super::{Keyring, OpenError, Place, header_key_id};
+use crate::error::{Error, Reason};
 use crate::ids::IdKey;
 
 /// Why a keyring does not take the place of another.
@@ -28,6 +29,8 @@ pub struct LiveKeyring {
     id_key: IdKey,
     /// The ids of keys that others seal under and this keyring lacks.
     lacking: ArcSwap<Vec<String>>,
+    /// The ids of keys that have been retired everywhere.
+    retired: ArcSwap<Vec<String>>,
     concern: Notify,
 }
 
@@ -40,6 +43,7 @@ impl LiveKeyring {
             current: ArcSwap::from_pointee(keyring),
             id_key,
             lacking: ArcSwap::default(),
+            retired: ArcSwap::default(),
             concern: Notify::new(),
         }
     }
@@ -75,6 +79,21 @@ impl LiveKeyring {
     /// Notes which keys others seal under that this keyring lacks.
     pub fn set_lacking(&self, ids: Vec<String>) {
         self.lacking.store(Arc::new(ids));
+    }
+
+    /// Notes which keys have been retired.
+    pub fn set_retired(&self, ids: Vec<String>) {
+        self.retired.store(Arc::new(ids));
+    }
+
+    /// Fails while the active key is one that has been retired: nobody else would
+    /// open what is sealed now, and soon nobody at all.
+    ///
+    /// # Errors
+    /// `KEY_UNAVAILABLE`.
+    pub fn require_current(&self) -> Result<(), Error> {
+        let is_retired = self.retired.load().contains(&self.current.load().active_id());
+        if is_retired { Err(Error::new(Reason::KeyUnavailable)) } else { Ok(()) }
     }
 
     /// Waits until the keyring has been exchanged, or something did not open for

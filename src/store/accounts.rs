@@ -313,18 +313,25 @@ pub async fn store_profile(
         "with before as (
              select account_id, row(username, name, biography, is_verified) as shown
              from accounts where account_id = $1
+             -- As it is when the lock is held: of two readings at once each is compared with the other's.
+             for no key update
          ), stored as (
-             update accounts
+             update accounts a
              set username = $3, name = $4, picture_url = $5, biography = $6, is_verified = $7,
-                 profile_fetch_time = $8
-             where account_id = $1 and state <> 'UNLINKED' and authorize_time = $2
-             returning account_id, app_id, user_id, row(username, name, biography, is_verified) as shown
+                 profile_fetch_time = $8,
+                 -- A token that works refutes what was said of it, unless somebody is just asking.
+                 strike_time = case when a.refresh_lease_time > now() or a.previous_token is not null
+                                    then a.strike_time end,
+                 strike_reason = case when a.refresh_lease_time > now() or a.previous_token is not null
+                                      then a.strike_reason end
+             from before b
+             where a.account_id = b.account_id and a.state <> 'UNLINKED' and a.authorize_time = $2
+             returning a.account_id, a.app_id, a.user_id,
+                       row(a.username, a.name, a.biography, a.is_verified) is distinct from b.shown as is_changed
          ), emitted as (
              -- A picture's address changes with every reading, the picture need not.
              insert into events (app_id, account_id, user_id, kind, event_time)
-             select s.app_id, s.account_id, s.user_id, 'PROFILE_CHANGED', $8
-             from stored s join before b using (account_id)
-             where s.shown is distinct from b.shown
+             select app_id, account_id, user_id, 'PROFILE_CHANGED', $8 from stored where is_changed
          )
          select account_id from stored",
         id.0,

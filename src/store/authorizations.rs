@@ -203,18 +203,20 @@ impl Batch for ReadAuthorizations {
 /// Authorizations that nobody is at and that can be brought to an end without
 /// their caller: all but those whose code has not been sent, unless they began
 /// before `closed_since` and can come to nothing any more. The oldest first.
+/// Of these apps alone.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn interrupted(
     pool: &PgPool,
+    apps: &[String],
     closed_since: OffsetDateTime,
     now: OffsetDateTime,
     limit: i64,
 ) -> Result<Vec<AuthorizationId>, StoreError> {
     let query = sqlx::query_scalar!(
         "select authorization_id from authorizations
-         where state = 'IN_PROGRESS' and claim_expire_time <= $1
+         where state = 'IN_PROGRESS' and claim_expire_time <= $1 and app_id = any($4)
            and (finish_time is null or finish_time <= $1)
            -- An exchange that was cut off has ended; a code that was not sent may still be brought.
            and (step <> 'UNSENT' or attempt_time <= $2)
@@ -222,7 +224,8 @@ pub async fn interrupted(
          limit $3",
         now,
         closed_since,
-        limit
+        limit,
+        apps
     );
     let rows = run(pool, async |connection| query.fetch_all(connection).await).await?;
     Ok(rows.into_iter().map(AuthorizationId).collect())

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::authorizations::Ending;
 use super::coalescer::Batch;
 use super::{CorruptRow, StoreError, join_scopes, run};
+use crate::error::Reason;
 use crate::ids::{AccountId, AuthorizationId};
 use crate::states::{StateReason, Step};
 
@@ -275,6 +276,41 @@ pub async fn release(
     );
     run(pool, async |connection| query.execute(connection).await).await?;
     Ok(())
+}
+
+/// Ends authorizations that nobody is at and nobody can finish any more, because
+/// their short-lived tokens have died or they began before `closed_since`: of any
+/// app, also one that is configured no longer. Answers how many.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn end_dead(
+    pool: &PgPool,
+    closed_since: OffsetDateTime,
+    now: OffsetDateTime,
+    limit: i64,
+) -> Result<u64, StoreError> {
+    let query = sqlx::query!(
+        "with dead as (
+             select authorization_id from authorizations
+             where state = 'IN_PROGRESS' and claim_expire_time <= $1
+               and (short_lived_expire_time <= $1 or attempt_time <= $2)
+             order by authorization_id
+             limit $3
+             for no key update
+         )
+         update authorizations a
+         set state = 'FAILED', failure_reason = $4, end_time = $1,
+             short_lived_token = null, short_lived_expire_time = null
+         from dead d
+         where a.authorization_id = d.authorization_id",
+        now,
+        closed_since,
+        limit,
+        Reason::AuthorizationInterrupted.as_str_name()
+    );
+    let done = run(pool, async |connection| query.execute(connection).await).await?;
+    Ok(done.rows_affected())
 }
 
 /// Ends an authorization without an account. Its short-lived token is gone with

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::{Connection as _, PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -41,6 +41,15 @@ pub async fn report_active(
         key_id,
         now
     );
+    run(pool, async |connection| query.fetch_all(connection).await).await
+}
+
+/// The keys that nobody needs any more.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn retired(pool: &PgPool) -> Result<Vec<String>, StoreError> {
+    let query = sqlx::query_scalar!("select key_id from sealing_keys where retire_time is not null");
     run(pool, async |connection| query.fetch_all(connection).await).await
 }
 
@@ -280,8 +289,10 @@ impl Holdings {
 /// [`StoreError`].
 pub async fn holdings(connection: &mut PgConnection) -> Result<Holdings, StoreError> {
     let mut holdings = Holdings::default();
+    // All columns as of one moment: a value that moves from one to another is in one of them.
+    let mut snapshot = connection.begin_with("begin isolation level repeatable read, read only").await?;
     for column in SealedColumn::ALL {
-        for (key_id, count) in column.count(connection).await? {
+        for (key_id, count) in column.count(&mut snapshot).await? {
             match key_id {
                 Some(id) => *holdings.by_key.entry(id).or_default() += count,
                 None => holdings.unsealed += count,

@@ -219,6 +219,9 @@ impl Batch for Links {
                    where (excluded.link_mode <> 'REJECT' or t.state = 'UNLINKED' or t.user_id = excluded.user_id)
                      -- Whoever unlinked it after this consent has the last word.
                      and (t.state <> 'UNLINKED' or t.update_time <= excluded.authorize_time)
+                     -- An older consent takes an account over from nobody who consented since.
+                     and (excluded.link_mode <> 'TRANSFER' or t.state = 'UNLINKED'
+                          or t.user_id = excluded.user_id or t.authorize_time <= excluded.authorize_time)
                    returning t.*
                ), emitted as (
                    insert into events (app_id, account_id, user_id, previous_user_id, kind, event_time)

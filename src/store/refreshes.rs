@@ -24,7 +24,8 @@ pub struct Due {
     pub expire_time: OffsetDateTime,
 }
 
-/// What is due in an app and nobody's yet: first what dies first.
+/// What is due in an app and nobody's yet: first what dies first, of ten times as
+/// many as are asked for.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -35,13 +36,21 @@ pub async fn due(
     limit: i64,
 ) -> Result<Vec<Due>, StoreError> {
     let query = sqlx::query!(
-        r#"select account_id, token_expire_time as "expire_time!"
-           from accounts
-           where state = 'ACTIVE' and app_id = $1 and next_refresh_time <= $2
-             and token_expire_time > $2
-             and (refresh_lease_time is null or refresh_lease_time <= now())
+        // Found by the index of what is due, and only then put in order: the other way round
+        // the planner walks all tokens by expiry when it believes that many are due.
+        r#"with due as materialized (
+               select account_id, token_expire_time
+               from accounts
+               where state = 'ACTIVE' and app_id = $1 and next_refresh_time <= $2
+                 and token_expire_time > $2
+                 and (refresh_lease_time is null or refresh_lease_time <= now())
+               order by next_refresh_time
+               limit 10 * $3::int8
+           )
+           select account_id, token_expire_time as "expire_time!"
+           from due
            order by token_expire_time, account_id
-           limit $3"#,
+           limit $3::int8"#,
         app_id,
         now,
         limit
@@ -202,8 +211,8 @@ impl Batch for Claims {
     }
 }
 
-/// Ends the accounts whose tokens have died: at most `limit` of them, and how
-/// many there were. What Threads said last is the reason, if it said anything.
+/// Ends the accounts whose tokens have died and that nobody is at: at most `limit`
+/// of them, and how many there were. What Threads said last is the reason, if it said anything.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -212,11 +221,15 @@ pub async fn expire(pool: &PgPool, now: OffsetDateTime, limit: i64) -> Result<i6
         r#"with dead as (
                select account_id from accounts
                where state = 'ACTIVE' and token_expire_time <= $1
+                 and (refresh_lease_time is null or refresh_lease_time <= now())
+                 and (previous_token_expire_time is null or previous_token_expire_time <= $1)
                order by token_expire_time
                limit $2
            ), locked as (
                select a.account_id from accounts a join dead using (account_id)
                where a.state = 'ACTIVE' and a.token_expire_time <= $1
+                 and (a.refresh_lease_time is null or a.refresh_lease_time <= now())
+                 and (a.previous_token_expire_time is null or a.previous_token_expire_time <= $1)
                order by a.account_id
                for no key update of a
            ), ended as (
@@ -257,6 +270,8 @@ pub async fn strike(
          set strike_time = $3, strike_reason = $4, next_refresh_time = $5,
              refresh_failing_time = coalesce(refresh_failing_time, $3), refresh_failures = refresh_failures + 1
          where account_id = $1 and state = 'ACTIVE' and token_refresh_time = $2 and strike_time is null
+           -- While a new token waits to be proven, what was refused is the one before it.
+           and previous_token is null
            and (refresh_lease_time is null or refresh_lease_time <= now())",
         id.0,
         refresh_time,

@@ -167,7 +167,7 @@ pub async fn sealed_token(pool: &PgPool, id: AccountId) -> Result<Option<SealedT
     let token = sqlx::query_as!(
         SealedToken,
         r#"select coalesce(previous_token, token) as "sealed!", token_refresh_time as "refresh_time!",
-                  strike_time
+                  strike_time, case when refresh_failures > 0 then next_refresh_time end as pause_until
            from accounts where account_id = $1 and token is not null"#,
         id.0
     );
@@ -182,4 +182,6 @@ pub struct SealedToken {
     pub refresh_time: OffsetDateTime,
     /// When Threads refused it, if nothing has refuted that since.
     pub strike_time: Option<OffsetDateTime>,
+    /// Not to be asked about again before, because the last attempt failed.
+    pub pause_until: Option<OffsetDateTime>,
 }

@@ -269,11 +269,12 @@ fn of_status(status: u16, body: &[u8]) -> Class {
     let is_json = body.iter().find(|b| !b.is_ascii_whitespace()).is_some_and(|b| matches!(b, b'{' | b'['));
     match status {
         429 => Class::RateLimited(Limited::App),
+        500.. => Class::Retry,
+        // A page or nothing where JSON belongs: something stands in between, and its
+        // 401 or 403 is not about the token.
+        _ if !is_json => Class::Retry,
         401 => Class::Dead(StateReason::SessionInvalidated),
         403 => Class::Permission,
-        500.. => Class::Retry,
-        // A page or nothing where JSON belongs: something stands in between.
-        _ if !is_json => Class::Retry,
         400.. => Class::Configuration,
         _ => Class::Surprise,
     }

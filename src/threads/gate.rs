@@ -81,7 +81,8 @@ impl Gate {
         let count = state.count(now);
         count.calls += 1.0;
         count.answers += f64::from(u8::from(is_answered));
-        if is_answered && !is_limited {
+        // Not by the answer to a call that was sent before the limit was heard of.
+        if is_answered && !is_limited && state.limited_until.is_none_or(|until| until <= now) {
             state.limits = 0;
         }
     }

@@ -353,7 +353,7 @@ async fn the_guide_for_people_names_every_place() {
     }
     // Who is preselected in the browser is linked to the browser's user.
     assert!(!guide.contains("\"full\""), "{guide}");
-    for left in ["GRPC_ADDRESS", "SIMULATOR_URL", "CALLER_KEY"] {
+    for left in ["GRPC_ADDRESS", "SIMULATOR_URL", "Bearer CALLER_KEY"] {
         assert!(!guide.contains(left), "{left}: {guide}");
     }
     running.signal("-INT");

@@ -366,7 +366,14 @@ async fn a_key_is_retired_only_when_nothing_needs_it() {
              on conflict (key_id) do update set last_active_time = excluded.last_active_time"
         )
     };
+    // Somebody still seals under it: that is not to be overridden.
     setting.meddle(report("0 minutes")).await;
+    for arguments in [vec!["retire", &old], vec!["retire", &old, "--now"]] {
+        let error = setting.keys(&arguments).bad();
+        assert!(error.contains("a replica still seals under"), "{error}");
+    }
+    unchanged(&setting);
+    setting.meddle(report("2 minutes")).await;
     let error = setting.keys(&["retire", &old]).bad();
     assert!(error.contains("wait ") && error.contains(" minutes") && error.contains("--now"), "{error}");
     unchanged(&setting);

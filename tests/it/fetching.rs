@@ -248,6 +248,12 @@ async fn a_report_that_cannot_be_checked_says_so() {
     world.controls.fault_times(Endpoint::Me, 3, Fault::Html502);
     let details = failed(world.report(&linked, &handed_out).await, Code::Unavailable, "PROVIDER_UNAVAILABLE");
     assert_eq!(metadata(&details)["account_id"], linked.account_id);
+    // Nobody's reports make Threads be asked while it cannot answer.
+    let asked = world.controls.count(Endpoint::Me);
+    let details = failed(world.report(&linked, &handed_out).await, Code::Unavailable, "PROVIDER_UNAVAILABLE");
+    assert!(details.retry_info().unwrap().retry_delay.unwrap() >= MINUTE);
+    assert_eq!(world.controls.count(Endpoint::Me), asked);
+    world.advance(2 * MINUTE);
     assert_eq!(world.report(&linked, &handed_out).await.unwrap().state(), State::Active);
     assert_eq!(world.look_up("select strike_time is null from accounts").await, "true");
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use threads_identity::proto::v1::authorization::State;
-use threads_identity::proto::v1::{AuthorizationOutcome, ErrorReason};
+use threads_identity::proto::v1::{AuthorizationOutcome, ErrorReason, OnConflict};
 use threads_identity::simulator::{Endpoint, Fault};
 
 use crate::harness::{Wishes, World, link};
@@ -159,4 +159,42 @@ async fn a_code_that_was_never_sent_waits_for_its_caller_and_not_for_ever() {
     assert_eq!(found.failure_reason(), ErrorReason::AuthorizationInterrupted);
     world.advance(DAY);
     assert_eq!(world.round().await.finished, 0);
+}
+
+#[tokio::test]
+async fn an_older_consent_takes_an_account_over_from_nobody_who_consented_since() {
+    let world = World::start().await;
+    world.linked("user-1", "full").await;
+    world.advance(MINUTE);
+    let take_over = threads_identity::proto::v1::create_authorization_url_request::Link {
+        on_conflict: OnConflict::Transfer.into(),
+        ..link("user-2")
+    };
+    let older = world.create_with(take_over.clone()).await;
+    let callback_url = world.consent(&older, "full");
+    world.controls.fault_times(Endpoint::LongLivedExchange, 3, Fault::Html502);
+    world.complete(&callback_url, "user-2").await.unwrap_err();
+    world.controls.clear_faults();
+    // Meanwhile the person consents anew, for the user who has the account.
+    world.advance(Duration::from_secs(30));
+    world.link("user-1", "full").await.unwrap();
+    world.advance(MINUTE);
+    assert_eq!(world.round().await.finished, 1);
+    let found = world.authorization(&older.authorization_id).await.unwrap();
+    assert_eq!(found.failure_reason(), ErrorReason::AccountLinkedToAnotherUser);
+    assert_eq!(world.look_up("select user_id from accounts").await, "user-1");
+}
+
+#[tokio::test]
+async fn what_nobody_can_finish_ends_whosever_it_is() {
+    let world = World::start().await;
+    let id = interrupted(&world, "user-1", "full").await;
+    world.meddle("update authorizations set app_id = 'gone'").await;
+    world.advance(30 * MINUTE);
+    assert_eq!(world.round().await.finished, 0);
+    world.advance(31 * MINUTE);
+    assert_eq!(world.round().await.finished, 1);
+    let open =
+        "select count(*) from authorizations where state = 'IN_PROGRESS' or short_lived_token is not null";
+    assert_eq!(world.counted(open).await, 0, "{id}");
 }

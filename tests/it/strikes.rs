@@ -60,6 +60,9 @@ fn table() -> Vec<(Fault, Effect)> {
         graph(7777, None),
         status(404, JSON, "{}"),
         status(500, "text/html", "<h1>no</h1>"),
+        // Something in between, and not Threads, speaks of what is forbidden.
+        status(403, "text/html", "<h1>blocked</h1>"),
+        status(401, "text/html", ""),
         Fault::Html502,
         Fault::Html200,
         Fault::EmptyBody,
@@ -410,4 +413,83 @@ async fn a_row_that_does_not_open_is_left_alone_and_stops_nobody() {
     assert_eq!(world.round().await.attempts, 0);
     world.advance(Duration::from_mins(10));
     assert_eq!(world.round().await.attempts, 1, "the key may have come");
+}
+
+#[tokio::test]
+async fn a_success_between_two_refusals_takes_the_first_one_back() {
+    let mut world = World::start().await;
+    world.expect_violations();
+    let linked = world.linked("user-1", "full").await;
+    let id = linked.account_id.as_str();
+    let strikes = "select num_nonnulls(strike_time, strike_reason) from accounts";
+    world.advance(26 * HOUR);
+    world.make_due(id).await;
+
+    // The refresh is refused; then it is not, and the proof is: that is the first again.
+    world.controls.fault_next(Endpoint::Refresh, graph(190, None));
+    world.round().await;
+    world.advance(13 * MINUTE);
+    world.controls.fault_next(Endpoint::Me, graph(190, None));
+    world.round().await;
+    assert_eq!(world.account(id).await.unwrap().state(), State::Active);
+    assert_eq!(world.look_up("select previous_token is not null from accounts").await, "true");
+    world.advance(13 * MINUTE);
+    world.round().await;
+    assert_eq!(world.happened(id).await, "LINKED TOKEN_REFRESHED");
+    assert_eq!(Some(world.token_of(&linked).await), world.controls.newest_token("full"));
+
+    // A profile that is read well refutes a refusal, too.
+    world.controls.fault_next(Endpoint::Me, graph(190, None));
+    world.profile(fresh_profile(id, 0)).await.unwrap_err();
+    assert_eq!(world.look_up(strikes).await, "2");
+    world.advance(MINUTE);
+    world.profile(fresh_profile(id, 0)).await.unwrap();
+    assert_eq!(world.look_up(strikes).await, "0");
+    world.advance(12 * MINUTE);
+    world.controls.fault_next(Endpoint::Me, graph(190, None));
+    world.round().await;
+    assert_eq!(world.account(id).await.unwrap().state(), State::Active);
+}
+
+#[tokio::test]
+async fn a_refused_token_that_is_being_replaced_is_no_strike_against_the_new_one() {
+    let mut world = World::start().await;
+    world.expect_violations();
+    let linked = world.linked("user-1", "full").await;
+    world.advance(26 * HOUR);
+    world.make_due(&linked.account_id).await;
+    world.controls.fault_times(Endpoint::Me, 3, Fault::Html502);
+    world.round().await;
+    assert_eq!(world.look_up("select previous_token is not null from accounts").await, "true");
+    world.controls.fault_next(Endpoint::Me, graph(190, Some(467)));
+    world.profile(fresh_profile(&linked.account_id, 0)).await.unwrap_err();
+    assert_eq!(world.look_up("select strike_time is null from accounts").await, "true");
+    world.advance(2 * MINUTE);
+    world.round().await;
+    assert_eq!(world.happened(&linked.account_id).await, "LINKED TOKEN_REFRESHED");
+}
+
+#[tokio::test]
+async fn a_token_whose_refresh_is_under_way_is_not_ended_and_a_previous_one_that_lives_keeps_the_account() {
+    let world = World::start().await;
+    let (held, unproven) = (world.linked_number(0).await, world.linked_number(1).await);
+    let now = world.controls.now();
+    for (id, change) in [
+        (&held.account_id, "refresh_lease_time = now() + interval '60 s'".to_owned()),
+        (
+            &unproven.account_id,
+            format!(
+                "previous_token = token, previous_token_refresh_time = token_refresh_time,
+                 previous_token_expire_time = to_timestamp({now}) + interval '1 day'"
+            ),
+        ),
+    ] {
+        let dead = format!("token_expire_time = to_timestamp({now}) - interval '1 s'");
+        world.meddle(format!("update accounts set {dead}, {change} where account_id = '{id}'")).await;
+    }
+    assert_eq!(world.round().await.expired, 0);
+    world.meddle("update accounts set refresh_lease_time = null").await;
+    assert_eq!(world.round().await.expired, 1);
+    world.advance(DAY);
+    assert_eq!(world.round().await.expired, 1);
 }

@@ -8,6 +8,9 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::sealing::ChangeError;
 use crate::store::keys;
 
+/// How long after its last report a replica may still seal under a key: it reports
+/// every half minute.
+const REPORT_MAX: Duration = Duration::from_mins(1);
 /// How long after its last use a key is still needed for what is not stored:
 /// authorization URLs live fifteen minutes, and a replica reports every thirty
 /// seconds.
@@ -46,6 +49,13 @@ pub(super) async fn run(mut found: Found, key_id: &str, now: bool) -> CommandRes
         .into());
     }
     let time = SystemClock.now();
+    if entry.and_then(|key| key.last_active_time).is_some_and(|last| last + REPORT_MAX > time) {
+        return Err(format!(
+            "a replica still seals under {key_id}, or did a minute ago: give it the keyring file with the new \
+             active key first, and wait a minute"
+        )
+        .into());
+    }
     if let Some(last) =
         entry.and_then(|key| key.last_active_time).filter(|last| *last + OPEN_MAX > time && !now)
     {

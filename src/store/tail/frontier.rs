@@ -87,6 +87,10 @@ impl Frontier {
 
     /// Moves it as far as can be seen. Tells whether there is more to see at once.
     pub async fn look(&mut self, connection: &mut PgConnection, mark: &Mark) -> Result<bool, StoreError> {
+        if self.known.is_some_and(|known| mark.drawn < known.through) {
+            // Ids have been given back: the server crashed behind something that hid it.
+            self.doubt();
+        }
         if let Some(known) = &mut self.known {
             if mark.drawn <= known.through {
                 return Ok(false);
