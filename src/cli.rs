@@ -12,8 +12,10 @@ use crate::telemetry::{self, LogFormat};
 
 mod audit;
 mod callers;
+mod erase;
 mod keys;
 mod private_file;
+mod progress;
 mod serve;
 #[cfg(feature = "simulator")]
 mod simulate;
@@ -47,7 +49,7 @@ enum Command {
     /// Run the service.
     Serve(ServeArgs),
     /// Bring the database's schema up to date. Safe to run from many replicas.
-    Migrate(ConfigArgs),
+    Migrate(MigrateArgs),
     /// Run the Threads simulator alone, for tests of your own.
     #[cfg(feature = "simulator")]
     Simulate(SimulateArgs),
@@ -68,6 +70,11 @@ enum Command {
     /// links ended. A user's trail is looked for in whole tables, which takes its
     /// time where there are many rows.
     Audit(AuditArgs),
+    /// Erase people, and keep and apply the ledger of whom was erased.
+    ///
+    /// Works on the database itself, beside the service or without it. May be
+    /// interrupted and repeated: what is erased is not found again.
+    Erase(EraseArgs),
     /// Run a command with `DATABASE_URL` naming a scratch Postgres.
     #[cfg(feature = "simulator")]
     #[command(hide = true)]
@@ -80,6 +87,53 @@ struct ConfigArgs {
     /// set by environment; one app needs no file at all.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct MigrateArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The database has been put back from a backup: refuse the cursors of before,
+    /// and serve nothing until `erase --replay` has run.
+    #[arg(long)]
+    after_restore: bool,
+}
+
+/// Arguments of `erase`.
+#[derive(Debug, Args)]
+struct EraseArgs {
+    #[command(flatten)]
+    whom: EraseWhom,
+    /// The app: `default` unless given; for the ledger, all of them.
+    #[arg(long, value_name = "APP", conflicts_with = "replay")]
+    app: Option<String>,
+    /// Only say how many accounts would be erased.
+    #[arg(long, conflicts_with = "export")]
+    dry_run: bool,
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Print JSON. The ledger is JSON in any case, an object on each line.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Who is erased, or what becomes of the ledger.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct EraseWhom {
+    /// Erase every account of this user, as the caller names it.
+    #[arg(long, value_name = "ID")]
+    user: Option<String>,
+    /// Erase the accounts of the Threads ids in this file: one a line, decimal;
+    /// blank lines and what follows a # do not count.
+    #[arg(long, value_name = "FILE")]
+    threads_ids: Option<PathBuf>,
+    /// Print the ledger of erasures, to be kept beside each backup.
+    #[arg(long)]
+    export: bool,
+    /// Erase whoever the ledger in this file names and a restore brought back.
+    #[arg(long, value_name = "FILE")]
+    replay: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -210,7 +264,8 @@ impl Cli {
             }
             Command::Migrate(args) => {
                 log(LogFormat::Text, "warn");
-                runtime()?.block_on(serve::migrate(args.config.as_deref(), variables))
+                let file = args.config.config.as_deref();
+                runtime()?.block_on(serve::migrate(file, args.after_restore, variables))
             }
             Command::Watch(args) => {
                 log(LogFormat::Text, "warn");
@@ -220,6 +275,10 @@ impl Cli {
                 log(LogFormat::Text, "warn");
                 let (account, file) = (account.as_deref(), config.config.as_deref());
                 runtime()?.block_on(audit::run(account, user, app, file, json, variables))
+            }
+            Command::Erase(args) => {
+                log(LogFormat::Text, "warn");
+                runtime()?.block_on(erase::run(args, variables))
             }
             Command::Keys(command) => runtime()?.block_on(keys::run(command, variables)),
             Command::Callers(CallersCommand::Add { name, app, roles }) => callers::add(&name, &app, &roles),

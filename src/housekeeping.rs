@@ -10,18 +10,17 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::sleep;
 
+use crate::erasures::{self, BATCH as ERASE_BATCH};
 use crate::error::Result;
 use crate::ids::AuthorizationId;
 use crate::metrics::{LifeLabels, TableLabels};
 use crate::secret;
 use crate::service::Service;
+use crate::store::erasures::{By, Cause, Whom, ledger};
 use crate::store::{StoreError, gauges, housekeeping as rows};
 
 /// The most rows of one statement.
 const BATCH: i64 = 1000;
-/// The most accounts erased in one statement, which has to look each of them up
-/// in three more places.
-const ERASE_BATCH: i64 = 250;
 /// Between two batches, so that others come in between.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How much later than its end an authorization can have been minted: clocks
@@ -48,6 +47,8 @@ pub struct Removed {
     pub audit: u64,
     /// Unlinked accounts, now erased.
     pub accounts: u64,
+    /// Entries of the ledger of erasures.
+    pub erasures: u64,
 }
 
 /// Keeps house and measures until the service stops. What fails is tried again
@@ -98,12 +99,14 @@ pub async fn round(service: &Service) -> Result<Removed> {
     let events = remove_all(service, Table::Events, now).await;
     let audit = remove_all(service, Table::Audit, now).await;
     let accounts = remove_all(service, Table::Accounts, now).await;
+    let erasures = remove_all(service, Table::Erasures, now).await;
     let removed = Removed {
         authorizations: authorizations?,
         codes: codes?,
         events: events?,
         audit: audit?,
         accounts: accounts?,
+        erasures: erasures?,
     };
     service.metrics.housekeeping_last_success.set(now.unix_timestamp());
     Ok(removed)
@@ -117,6 +120,7 @@ enum Table {
     Events,
     Audit,
     Accounts,
+    Erasures,
 }
 
 impl Table {
@@ -127,11 +131,12 @@ impl Table {
             Self::Events => "events",
             Self::Audit => "audit",
             Self::Accounts => "accounts",
+            Self::Erasures => "erasures",
         }
     }
 
-    fn batch(self) -> i64 {
-        if matches!(self, Self::Accounts) { ERASE_BATCH } else { BATCH }
+    fn batch(self) -> u64 {
+        if matches!(self, Self::Accounts) { ERASE_BATCH as u64 } else { BATCH.unsigned_abs() }
     }
 }
 
@@ -145,7 +150,7 @@ async fn remove_all(service: &Service, table: Table, now: OffsetDateTime) -> Res
         })?;
         service.metrics.rows_removed.get_or_create(&labels).inc_by(batch);
         removed += batch;
-        if i64::try_from(batch).is_ok_and(|batch| batch < table.batch()) {
+        if batch < table.batch() {
             return Ok(removed);
         }
         sleep(PAUSE).await;
@@ -170,12 +175,12 @@ async fn remove(
         Table::Audit => rows::remove_audit(pool, now - retention.audit, BATCH).await,
         Table::Accounts => {
             let until = now - retention.unlinked;
-            // The bulk of their trails first.
-            while rows::forget_trail(pool, until, ERASE_BATCH, BATCH).await? > 0 {
-                sleep(PAUSE).await;
-            }
-            rows::erase_unlinked(pool, until, ERASE_BATCH, now).await
+            let limit = i64::try_from(ERASE_BATCH).unwrap_or(i64::MAX);
+            let named = rows::unlinked(pool, until, limit).await?;
+            let by = By { cause: Cause::Retention, caller: "housekeeping", now };
+            erasures::batch(pool, Whom::Unlinked(&named, until), by).await
         }
+        Table::Erasures => ledger::remove(pool, now - retention.erasures, BATCH).await,
     }
 }
 

@@ -12,7 +12,7 @@
 //! named, and the reasons before the machinery.
 //!
 //! **Flows** are what the service does, each a screen that decides.
-//! [`accounts`] reads, lists and unlinks; [`events`] tells what changed;
+//! [`accounts`] reads, lists and unlinks; [`erasures`] forgets people; [`events`] tells what changed;
 //! [`refreshes`] is one attempt to keep a token alive; [`authorizations`] makes the
 //! URL and completes what comes back, the heart of it all; [`tokens`] hands a token
 //! out; [`profiles`] reads a profile, anew if it is too old; [`refresher`] attempts
@@ -55,6 +55,7 @@
 
 // Flows.
 pub mod accounts;
+pub mod erasures;
 pub mod events;
 pub mod refreshes;
 pub mod authorizations;

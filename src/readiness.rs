@@ -61,8 +61,8 @@ impl Readiness {
     }
 
     /// Looks again and again until the service stops. Ends early only for what
-    /// must end the process: a database that belongs to another keyring, or is
-    /// older than this version.
+    /// must end the process: a database that belongs to another keyring, is older
+    /// than this version, or was put back and may hold people who were erased.
     ///
     /// # Errors
     /// [`Unfit`], never for a database that is merely away.
@@ -88,10 +88,25 @@ impl Readiness {
     }
 }
 
-async fn look(service: &Service) -> Result<Obstacle, Unfit> {
-    let pool = &service.store.pool;
+/// Looks once, before anything is served or begun, for what must end the
+/// process. A database that is away is looked at again.
+///
+/// # Errors
+/// [`Unfit`], never for a database that is merely away.
+pub async fn refuse_unfit(service: &Service) -> Result<(), Unfit> {
+    match check(service).await {
+        Ok(()) | Err(Unfit::Store(_)) => Ok(()),
+        Err(unfit) => Err(unfit),
+    }
+}
+
+async fn check(service: &Service) -> Result<(), Unfit> {
     let fingerprint = service.keyring.id_key().fingerprint();
-    match deployment::check(pool, &fingerprint, service.clock.now()).await {
+    deployment::check(&service.store.pool, &fingerprint, service.clock.now()).await
+}
+
+async fn look(service: &Service) -> Result<Obstacle, Unfit> {
+    match check(service).await {
         Ok(()) => {}
         Err(Unfit::Store(error)) => return Ok(Some(unavailable(&error))),
         Err(unfit) => return Err(unfit),

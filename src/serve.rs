@@ -15,7 +15,7 @@ use crate::events;
 use crate::grpc::{self, Callers};
 use crate::housekeeping;
 use crate::ops;
-use crate::readiness::Readiness;
+use crate::readiness::{Readiness, refuse_unfit};
 use crate::refresher;
 use crate::service::Service;
 use crate::store::deployment::Unfit;
@@ -122,6 +122,7 @@ pub async fn run(
 ) -> Result<(), ServeError> {
     let address = listeners.grpc_address().unwrap_or(config.server.grpc_listen);
     refuse_open(config, address)?;
+    refuse_unfit(&service).await?;
     let callers = Callers::new(config, &service);
     let (router, health) = grpc::server(&service, callers, config.server.reflection)?;
     health.set(false).await;

@@ -26,6 +26,7 @@ pub mod authorizations;
 pub mod claims;
 pub mod coalescer;
 pub mod deployment;
+pub mod erasures;
 pub mod events;
 pub mod gauges;
 pub mod housekeeping;
@@ -225,6 +226,14 @@ pub fn connect_options(url: &DatabaseUrl) -> Result<PgConnectOptions, UrlError> 
             ("idle_in_transaction_session_timeout", "5s"),
         ])
         .disable_statement_logging())
+}
+
+/// A pool of one guarded connection, for a command beside the service.
+///
+/// # Errors
+/// If the URL cannot be read.
+pub fn pool_of_one(url: &DatabaseUrl) -> Result<PgPool, UrlError> {
+    Ok(pool(connect_options(url)?, 1))
 }
 
 fn pool(options: PgConnectOptions, size: u32) -> PgPool {

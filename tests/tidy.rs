@@ -17,6 +17,7 @@ const RINGS: [(&str, &[&str]); 6] = [
         "flows",
         &[
             "accounts",
+            "erasures",
             "events",
             "refreshes",
             "authorizations",

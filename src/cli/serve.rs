@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::readiness::Readiness;
 use crate::serve::{self, Listeners};
 use crate::service::Service;
-use crate::store;
+use crate::store::{self, erasures::ledger};
 
 /// Runs the service until it is asked to stop.
 pub(super) async fn run(file: Option<&Path>, json: bool, variables: &Variables) -> CommandResult {
@@ -31,11 +31,26 @@ pub(super) async fn run(file: Option<&Path>, json: bool, variables: &Variables) 
     Ok(serve::run(&config, service, Readiness::default(), listeners, asked).await?)
 }
 
-/// Brings the schema up to date.
-pub(super) async fn migrate(file: Option<&Path>, variables: &Variables) -> CommandResult {
+/// Brings the schema up to date; after a restore, also asks for the ledger.
+pub(super) async fn migrate(
+    file: Option<&Path>,
+    after_restore: bool,
+    variables: &Variables,
+) -> CommandResult {
     let url = Config::load_database_url(file, variables.iter().cloned())?;
     store::migrate(&url).await?;
     print("The schema is up to date.");
+    if !after_restore {
+        return Ok(());
+    }
+    let mut connection = store::keys::open(&url).await?;
+    if !ledger::require_replay(&mut connection).await? {
+        return Err("the database has never been used by the service: is it the right one?".into());
+    }
+    print(
+        "Cursors of before are refused. Nothing is served until `threads-identity erase --replay FILE` has run \
+         with the ledger that was kept beside the backup.",
+    );
     Ok(())
 }
 

@@ -31,6 +31,9 @@ pub struct Retention {
     pub codes: Duration,
     /// `unlinked`, default 30 d: after this an unlinked account is erased.
     pub unlinked: Duration,
+    /// `erasures`, default 400 d: for how long it is known which accounts were
+    /// erased. Longer than the oldest backup that would be put back.
+    pub erasures: Duration,
     /// `interval`, default 10 min: how often this replica looks for what is old.
     pub interval: Duration,
 }
@@ -43,6 +46,7 @@ impl Default for Retention {
             audit: 400 * DAY,
             codes: DAY,
             unlinked: 30 * DAY,
+            erasures: 400 * DAY,
             interval: Duration::from_mins(10),
         }
     }
@@ -58,6 +62,8 @@ impl Retention {
             audit: period("audit", default.audit, OUTLIVES_A_WRITE),
             codes: period("codes", default.codes, OUTLIVES_A_CODE),
             unlinked: period("unlinked", default.unlinked, OUTLIVES_A_CODE),
+            // A consent can be brought until its code and the token for it have died.
+            erasures: period("erasures", default.erasures, OUTLIVES_A_CODE),
             interval: period("interval", default.interval, Duration::from_secs(1)),
         };
         if read.authorizations > read.unlinked {

@@ -195,9 +195,9 @@ fn retention_has_periods_with_bounds() {
     let set = parse(&format!("{GOOD}[retention]\nevents = \"3d\"\n"), &[]).unwrap().retention;
     assert_eq!(set.events, Duration::from_hours(72));
     let wrong = "[retention]\nauthorizations = \"1h\"\nevents = \"30s\"\ncodes = \"90m\"\naudit = \"36501d\"\n\
-                 unlinked = \"0s\"\ninterval = \"10ms\"\nother = \"1d\"\n";
+                 unlinked = \"0s\"\nerasures = \"1h\"\ninterval = \"10ms\"\nother = \"1d\"\n";
     let error = problems(&format!("{GOOD}{wrong}"), &[]);
-    for key in ["authorizations", "events", "codes", "audit", "unlinked", "interval", "other"] {
+    for key in ["authorizations", "events", "codes", "audit", "unlinked", "erasures", "interval", "other"] {
         assert!(error.contains(&format!("retention.{key}: ")), "{key}: {error}");
     }
     let error = problems(GOOD, &[("THREADS_IDENTITY__RETENTION__UNLINKED", "7d")]);

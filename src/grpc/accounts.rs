@@ -7,14 +7,15 @@ use super::page::List;
 use super::{Api, answer, call, convert, watch};
 use crate::accounts::{self, AccountName};
 use crate::config::Role;
+use crate::erasures;
 use crate::error::{Error, Reason, Result};
 use crate::proto::v1::account::State;
 use crate::proto::v1::account_service_server::AccountService;
 use crate::proto::v1::get_account_request::Account as AccountField;
 use crate::proto::v1::{
-    GetAccountRequest, GetAccountResponse, ListAccountChangesRequest, ListAccountChangesResponse,
-    ListAccountsRequest, ListAccountsResponse, UnlinkAccountRequest, UnlinkAccountResponse,
-    WatchAccountsRequest,
+    EraseUserRequest, EraseUserResponse, GetAccountRequest, GetAccountResponse, ListAccountChangesRequest,
+    ListAccountChangesResponse, ListAccountsRequest, ListAccountsResponse, UnlinkAccountRequest,
+    UnlinkAccountResponse, WatchAccountsRequest,
 };
 use crate::states::AccountState;
 use crate::store::accounts::Filter;
@@ -90,6 +91,23 @@ impl AccountService for Api {
         answer(
             account.await.map(|account| UnlinkAccountResponse { account: Some(convert::account(account)) }),
         )
+    }
+
+    async fn erase_user(
+        &self,
+        request: Request<EraseUserRequest>,
+    ) -> Result<Response<EraseUserResponse>, Status> {
+        let caller = call(&request)?.caller;
+        let message = request.get_ref();
+        let erased = async {
+            caller.require(Role::Erase)?;
+            let mut fields = Fields::default();
+            fields.user_id("user_id", &message.user_id);
+            fields.check()?;
+            erasures::erase_user(&self.service, &caller.app, &message.user_id, &caller.name).await
+        };
+        let count = |erased| i32::try_from(erased).unwrap_or(i32::MAX);
+        answer(erased.await.map(|erased| EraseUserResponse { erased_count: count(erased) }))
     }
 
     type WatchAccountsStream = watch::Messages;

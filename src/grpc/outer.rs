@@ -39,7 +39,7 @@ const DEADLINE_MARGIN: Duration = Duration::from_millis(5);
 
 /// The methods of this package, for metrics: a label must not be whatever
 /// somebody sends.
-const METHODS: [&str; 13] = [
+const METHODS: [&str; 14] = [
     "/threads.identity.v1.AuthorizationService/CreateAuthorizationUrl",
     "/threads.identity.v1.AuthorizationService/CompleteAuthorization",
     "/threads.identity.v1.AuthorizationService/GetAuthorization",
@@ -48,6 +48,7 @@ const METHODS: [&str; 13] = [
     "/threads.identity.v1.AccountService/UnlinkAccount",
     "/threads.identity.v1.AccountService/WatchAccounts",
     "/threads.identity.v1.AccountService/ListAccountChanges",
+    "/threads.identity.v1.AccountService/EraseUser",
     "/threads.identity.v1.ProfileService/GetProfile",
     "/threads.identity.v1.ProfileService/BatchGetProfiles",
     "/threads.identity.v1.ProfileService/ListProfiles",
@@ -55,7 +56,7 @@ const METHODS: [&str; 13] = [
     "/threads.identity.v1.AccessTokenService/ReportInvalidToken",
 ];
 /// Those that call Threads and may take longer.
-const PROVIDER_METHODS: [&str; 2] = [METHODS[1], METHODS[11]];
+const PROVIDER_METHODS: [&str; 2] = [METHODS[1], METHODS[12]];
 
 /// Until when an answer is of use.
 #[derive(Clone, Copy)]

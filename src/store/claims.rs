@@ -180,12 +180,20 @@ impl Batch for StoreShortLived {
         let sealed: Vec<&[u8]> = writes.iter().map(|write| write.sealed.as_slice()).collect();
         let expiries: Vec<OffsetDateTime> = writes.iter().map(|write| write.expire_time).collect();
         let rows = sqlx::query_scalar!(
-            "update authorizations a
-             set short_lived_token = w.sealed, short_lived_expire_time = w.expire_time, step = 'EXCHANGED'
-             from unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::timestamptz[])
-                  as w(authorization_id, claim_id, sealed, expire_time)
-             where a.authorization_id = w.authorization_id and a.claim_id = w.claim_id
-               and a.state = 'IN_PROGRESS'
+            "with held as (
+                 select a.authorization_id, w.sealed, w.expire_time
+                 from authorizations a
+                 join unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::timestamptz[])
+                      as w(authorization_id, claim_id, sealed, expire_time) using (authorization_id, claim_id)
+                 where a.state = 'IN_PROGRESS'
+                 -- In one order everywhere: a user with several of them may just be erased.
+                 order by a.authorization_id
+                 for update of a
+             )
+             update authorizations a
+             set short_lived_token = h.sealed, short_lived_expire_time = h.expire_time, step = 'EXCHANGED'
+             from held h
+             where a.authorization_id = h.authorization_id
              returning a.authorization_id",
             &ids,
             &claims,

@@ -20,9 +20,15 @@ pub enum Unfit {
          use the keyring that belongs to it"
     )]
     OtherIdKey,
+    /// It was put back from a backup, and may hold people who were erased since.
+    #[error(
+        "the database was put back from a backup, and whoever was erased since may be in it again: \
+         run `threads-identity erase --replay FILE` with the ledger that was kept beside the backup"
+    )]
+    ReplayRequired,
 }
 
-/// Checks schema and id key. The first process to come gives the database its
+/// Checks schema and id key, and that nobody who was erased is back. The first process to come gives the database its
 /// id key.
 ///
 /// # Errors
@@ -33,13 +39,16 @@ pub async fn check(pool: &PgPool, fingerprint: &[u8; 32], now: OffsetDateTime) -
     if MIGRATOR.iter().any(|migration| !applied.contains(&migration.version)) {
         return Err(Unfit::SchemaOld);
     }
-    let query = sqlx::query_scalar!(
+    let query = sqlx::query!(
         "insert into deployment (id_key_fingerprint, create_time) values ($1, $2)
          on conflict (only_row) do update set only_row = true
-         returning id_key_fingerprint",
+         returning id_key_fingerprint, replay_required",
         fingerprint.as_slice(),
         now
     );
     let stored = run(pool, async |connection| query.fetch_one(connection).await).await?;
-    if stored == fingerprint { Ok(()) } else { Err(Unfit::OtherIdKey) }
+    if stored.id_key_fingerprint != fingerprint {
+        return Err(Unfit::OtherIdKey);
+    }
+    if stored.replay_required { Err(Unfit::ReplayRequired) } else { Ok(()) }
 }

@@ -7,8 +7,9 @@
 use sqlx::PgPool;
 use time::OffsetDateTime;
 
+use super::erasures::Named;
 use super::{StoreError, run};
-use crate::ids::AuthorizationId;
+use crate::ids::{AccountId, AuthorizationId};
 
 /// Removes authorizations that ended at `until` or before. Those in progress have
 /// no end and stay. All that can be among them have ids less than `before`.
@@ -122,102 +123,20 @@ pub async fn remove_audit(pool: &PgPool, until: OffsetDateTime, limit: i64) -> R
     Ok(done.rows_affected())
 }
 
-/// Takes the names out of the trail of those accounts that [`erase_unlinked`]
-/// would erase next, `limit` rows at a time: a token that was fetched every minute
-/// for a year leaves more of them than one statement may hold.
+/// The accounts that were unlinked at `until` or before.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn forget_trail(
-    pool: &PgPool,
-    until: OffsetDateTime,
-    accounts: i64,
-    limit: i64,
-) -> Result<u64, StoreError> {
+pub async fn unlinked(pool: &PgPool, until: OffsetDateTime, limit: i64) -> Result<Vec<Named>, StoreError> {
     let query = sqlx::query!(
-        "with due as (
-             select account_id from accounts
-             where state = 'UNLINKED' and update_time <= $1
-             order by update_time, account_id
-             limit $2
-         ), named as (
-             select t.audit_id from audit t join due using (account_id) limit $3
-         ), locked as (
-             select audit_id from audit where audit_id = any(array(select audit_id from named))
-             order by audit_id
-             for update
-         )
-         update audit t
-         set account_id = null, authorization_id = null, user_id = null, purpose = null
-         from locked l
-         where t.audit_id = l.audit_id",
+        "select account_id, app_id, update_time from accounts
+         where state = 'UNLINKED' and update_time <= $1
+         order by update_time, account_id
+         limit $2",
         until,
-        accounts,
         limit
     );
-    let done = run(pool, async |connection| query.execute(connection).await).await?;
-    Ok(done.rows_affected())
-}
-
-/// Erases accounts that were unlinked at `until` or before. Whoever watches is
-/// told once more, by ids alone; the account's older events lose their user, its
-/// trail every name, and what remains is that something was erased.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn erase_unlinked(
-    pool: &PgPool,
-    until: OffsetDateTime,
-    limit: i64,
-    now: OffsetDateTime,
-) -> Result<u64, StoreError> {
-    let query = sqlx::query_scalar!(
-        r#"with due as (
-               select account_id from accounts
-               where state = 'UNLINKED' and update_time <= $1
-               order by update_time, account_id
-               limit $2
-           ), locked as (
-               select account_id, state, update_time from accounts
-               where account_id = any(array(select account_id from due))
-               order by account_id
-               for update
-           ), erased as (
-               -- As it is now that the lock is held: it may have been linked anew.
-               delete from accounts a using locked l
-               where a.account_id = l.account_id and l.state = 'UNLINKED' and l.update_time <= $1
-               returning a.account_id, a.app_id, a.user_id
-           ), trail as (
-               select audit_id from audit where account_id in (select account_id from erased)
-               order by audit_id
-               for update
-           ), forgotten as (
-               update audit t
-               set account_id = null, authorization_id = null, user_id = null, purpose = null
-               from trail
-               where t.audit_id = trail.audit_id
-           ), told as (
-               -- An older ERASED holds ids alone already, and its user may still have to hear of it.
-               select event_id from events
-               where account_id in (select account_id from erased) and kind <> 'ERASED'
-               order by event_id
-               for update
-           ), blanked as (
-               update events e set user_id = '', previous_user_id = null
-               from told
-               where e.event_id = told.event_id
-           ), emitted as (
-               insert into events (app_id, account_id, user_id, kind, event_time)
-               select app_id, account_id, user_id, 'ERASED', $3 from erased
-           ), noted as (
-               insert into audit (app_id, erasure_id, caller, action, audit_time)
-               select app_id, gen_random_uuid(), 'housekeeping', 'ERASED_AFTER_RETENTION', $3 from erased
-           )
-           select count(*) as "erased!" from erased"#,
-        until,
-        limit,
-        now
-    );
-    let erased = run(pool, async |connection| query.fetch_one(connection).await).await?;
-    Ok(u64::try_from(erased).unwrap_or(0))
+    let rows = run(pool, async |connection| query.fetch_all(connection).await).await?;
+    let named = |id, app_id, erase_time| Named { id: AccountId(id), app_id, erase_time };
+    Ok(rows.into_iter().map(|row| named(row.account_id, row.app_id, row.update_time)).collect())
 }

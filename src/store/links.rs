@@ -132,7 +132,9 @@ impl Batch for Links {
                                         picture_url, biography, is_verified, authorize_time, now, next_refresh_time, n)
                ), fenced as (
                    -- Only who still holds the claim may write; the lock keeps it so.
-                   select w.*
+                   select w.*,
+                          exists (select from erasures x
+                                  where x.account_id = w.account_id and x.erase_time > w.authorize_time) as erased
                    from wanted w
                    join authorizations a
                      on a.authorization_id = w.authorization_id and a.claim_id = w.claim_id
@@ -144,14 +146,19 @@ impl Batch for Links {
                        account_id, app_id, threads_user_id, user_id, state, scopes, token, token_expire_time,
                        token_refresh_time, username, name, picture_url, biography, is_verified,
                        profile_fetch_time, create_time, update_time, authorize_time,
-                       link_mode, link_authorization_id, link_outcome, next_refresh_time)
+                       link_mode, link_authorization_id, link_outcome, next_refresh_time, refresh_attempt)
                    select account_id, app_id, threads_user_id, user_id, 'ACTIVE', scopes, token,
                           token_expire_time, now, username, name, picture_url, biography, is_verified,
-                          now, now, now, authorize_time, link_mode, authorization_id, 'LINKED', next_refresh_time
+                          now, now, now, authorize_time, link_mode, authorization_id, 'LINKED', next_refresh_time,
+                          -- Above every attempt of an account of this id that has been erased: one that
+                          -- is still under way must not take this one for its own.
+                          (extract(epoch from now) * 1000000)::bigint
                    from fenced f
-                   where not f.bound
-                      or exists (select from accounts x
-                                 where x.account_id = f.account_id and x.user_id = f.user_id)
+                   -- Whoever erased it after this consent has the last word.
+                   where not f.erased
+                     and (not f.bound
+                          or exists (select from accounts x
+                                     where x.account_id = f.account_id and x.user_id = f.user_id))
                    -- In one order everywhere, so that two batches never wait for each other in a circle.
                    order by account_id
                    on conflict (account_id) do update set
@@ -225,6 +232,7 @@ impl Batch for Links {
                    set state = case when l.account_id is null then 'FAILED' else 'SUCCEEDED' end,
                        failure_reason = case
                            when l.account_id is not null then null
+                           when f.erased then 'ACCOUNT_UNLINKED'
                            when exists (select from accounts x
                                         where x.account_id = f.account_id
                                           and (x.state = 'UNLINKED' or x.user_id = f.user_id))

@@ -6,7 +6,7 @@ use crate::run::run;
 fn it_tells_its_version_and_its_commands() {
     assert_eq!(run(&["--version"]).good(), format!("threads-identity {}", env!("CARGO_PKG_VERSION")));
     let help = run(&["--help"]).good();
-    for command in ["dev", "serve", "migrate", "simulate", "keys", "callers", "audit", "watch"] {
+    for command in ["dev", "serve", "migrate", "simulate", "keys", "callers", "audit", "erase", "watch"] {
         assert!(
             help.lines().any(|line| line.trim_start().starts_with(&format!("{command} "))),
             "{command}: {help}"
@@ -23,7 +23,7 @@ fn every_command_explains_itself() {
     for (command, word) in [
         (vec!["dev"], "--data-dir"),
         (vec!["serve"], "--json"),
-        (vec!["migrate"], "--config"),
+        (vec!["migrate"], "--after-restore"),
         (vec!["simulate"], "--redirect-uri"),
         (vec!["keys"], "generate"),
         (vec!["keys", "generate"], "--inline"),
@@ -35,6 +35,7 @@ fn every_command_explains_itself() {
         (vec!["watch"], "THREADS_IDENTITY_CALLER_KEY"),
         (vec!["callers", "add"], "--roles"),
         (vec!["audit"], "--account"),
+        (vec!["erase"], "--threads-ids"),
         (vec!["with-postgres"], "DATABASE_URL"),
     ] {
         let help = run(&[command.as_slice(), &["--help"]].concat()).good();

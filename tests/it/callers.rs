@@ -82,6 +82,7 @@ fn role_of(method: &str) -> Role {
         }
         "GetAccount" | "GetProfile" | "BatchGetProfiles" | "ListProfiles" => Role::Read,
         "ListAccounts" | "WatchAccounts" | "ListAccountChanges" => Role::Sync,
+        "EraseUser" => Role::Erase,
         "FetchAccessToken" | "ReportInvalidToken" => Role::Token,
         other => panic!("which role does {other} need?"),
     }

@@ -42,6 +42,7 @@ fn requests() -> Vec<(&'static str, Value)> {
         ("AccountService/GetAccount", account.clone()),
         ("AccountService/ListAccounts", json!({ "userId": "user-1" })),
         ("AccountService/UnlinkAccount", account.clone()),
+        ("AccountService/EraseUser", json!({ "userId": "user-1" })),
         ("AccountService/WatchAccounts", json!({ "userId": "user-1" })),
         ("AccountService/ListAccountChanges", json!({ "userId": "user-1" })),
         ("ProfileService/GetProfile", json!({ "threadsUserId": "17841405793187219" })),

@@ -215,7 +215,7 @@ fn hex(bytes: &[u8]) -> String {
 /// Looks for values as they are, in hexadecimal and in base64, at each of the
 /// three places where they may begin within a larger value.
 #[track_caller]
-fn forbidden_in(dump: &str, values: Vec<String>, what: &str) -> bool {
+pub fn forbidden_in(dump: &str, values: Vec<String>, what: &str) -> bool {
     assert!(!values.is_empty(), "no {what} to look for");
     for value in values {
         let bytes = value.as_bytes();

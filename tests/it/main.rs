@@ -30,6 +30,7 @@ mod conflicts;
 mod contract;
 mod creating;
 mod edge;
+mod erasing;
 mod events_in_order;
 mod fetching;
 mod harness;

@@ -39,6 +39,8 @@ async fn a_watcher_that_takes_nothing_is_cut_off_and_the_others_hear_everything(
     };
     tokio::join!(reader, writer);
     until("all who are silent have been cut off", async || world.metric(LAGGED).await > 19.5).await;
+    // And take no place from others, though none of them has read on.
+    until("their places are free", async || world.metric(STREAMS).await < 1.5).await;
     for mut lagging in silent {
         let mut seen = 0;
         let status = loop {

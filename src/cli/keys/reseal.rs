@@ -1,13 +1,12 @@
 //! `keys reseal`.
 
-use std::io::{IsTerminal as _, stderr};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{CommandResult, Failure, Found};
+use crate::cli::progress::Progress;
 use crate::cli::{print, print_note};
 use crate::clock::{Clock as _, SystemClock};
 use crate::sealing::{Keyring, Place, Purpose};
@@ -24,8 +23,6 @@ const WALKS_MAX: usize = 5;
 const CONFLICT_TRIES: usize = 5;
 /// How many values that do not open are named.
 const NAMED_MAX: u64 = 100;
-/// After how many values a line is printed where there is no terminal.
-const LINE_EVERY: u64 = 10_000;
 /// Whoever sealed under another key so lately has not taken the file yet.
 const LATELY: Duration = Duration::from_mins(1);
 
@@ -40,7 +37,7 @@ pub(super) async fn run(found: &Found) -> CommandResult {
         keyring: &found.keyring,
         active,
         connection,
-        progress: Progress::new(u64::try_from(total).unwrap_or(0)),
+        progress: Progress::new(u64::try_from(total).unwrap_or(0), "values"),
         resealed: 0,
         overtaken: 0,
         unopened: 0,
@@ -157,49 +154,6 @@ impl Walk<'_> {
                 Err(StoreError::Conflict) if tries < CONFLICT_TRIES => tries += 1,
                 written => return written,
             }
-        }
-    }
-}
-
-/// How far it has come: a bar on a terminal, lines elsewhere.
-struct Progress {
-    bar: Option<ProgressBar>,
-    total: u64,
-    done: u64,
-}
-
-impl Progress {
-    fn new(total: u64) -> Self {
-        let bar = (stderr().is_terminal() && total > 0).then(|| {
-            let style = "{bar:40} {human_pos} of {human_len} values, {per_sec}, {eta} left";
-            let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
-            ProgressBar::new(total).with_style(style)
-        });
-        Self { bar, total, done: 0 }
-    }
-
-    fn advance(&mut self, by: u64) {
-        let before = self.done / LINE_EVERY;
-        self.done += by;
-        match &self.bar {
-            Some(bar) => bar.set_position(self.done),
-            None if self.done / LINE_EVERY > before => {
-                print_note(format_args!("{} of {} values", self.done, self.total));
-            }
-            None => {}
-        }
-    }
-
-    fn tell(&self, line: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| print_note(line)),
-            None => print_note(line),
-        }
-    }
-
-    fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
         }
     }
 }
