@@ -203,8 +203,10 @@ async fn is_worth_asking(
     if !is_stored || was_refused || was_accepted {
         return Ok(false);
     }
-    // Nobody's reports make Threads be asked while it cannot answer.
-    match stored.pause_until.and_then(|until| Duration::try_from(until - now).ok()) {
+    // Nobody's reports make Threads be asked while it cannot answer; to a refusal it
+    // must answer once more.
+    let pause_until = stored.pause_until.filter(|_| stored.strike_time.is_none());
+    match pause_until.and_then(|until| Duration::try_from(until - now).ok()) {
         Some(wait) if !wait.is_zero() => {
             Err(Error::new(Reason::ProviderUnavailable).with("account_id", account.id).after(wait))
         }

@@ -10,21 +10,20 @@ use crate::secret;
 
 /// Keeps every other command from changing a file, for as long as it is held:
 /// whoever reads it, changes it and writes it back must not undo what another did
-/// meanwhile. Waits until it is free.
+/// meanwhile. Waits until it is free. It is the folder that is locked, so that
+/// nothing is left there.
 pub(super) fn hold(file: &Path) -> io::Result<File> {
-    let lock = beside(&target(file), ".lock");
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false);
-    private(&mut options);
-    let lock = options.open(lock)?;
-    lock.lock()?;
-    Ok(lock)
+    let target = target(file);
+    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = File::open(folder.unwrap_or(Path::new(".")))?;
+    folder.lock()?;
+    Ok(folder)
 }
 
 /// Writes a file beside the old one and puts it in its place, so that no
-/// interruption loses what was there. A new one is its owner's alone; one that was
-/// there keeps its mode and, where we may give it away, its owner. What is reached
-/// through a link is changed where it stands.
+/// interruption loses what was there. It is its owner's alone; one that was there
+/// keeps its owner, where we may give it away, and what its group may do, but nothing
+/// that everybody might. What is reached through a link is changed where it stands.
 pub(crate) fn write_private(file: &Path, content: &[u8]) -> io::Result<()> {
     let target = target(file);
     let fresh = beside(&target, &format!(".{}.new", secret::hex(&secret::random::<8>())));
@@ -43,10 +42,13 @@ fn write_fresh(fresh: &Path, target: &Path, content: &[u8]) -> io::Result<()> {
     out.write_all(content)?;
     #[cfg(unix)]
     if let Ok(old) = fs::metadata(target) {
-        use std::os::unix::fs::{MetadataExt as _, fchown};
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
         // Only root may give a file away; whoever else changes it is its owner already.
         let _ = fchown(&out, Some(old.uid()), Some(old.gid()));
-        out.set_permissions(old.permissions())?;
+        // Open to everybody, it was nobody's decision what the group may.
+        let everybody = old.mode() % 0o10;
+        let mode = if everybody == 0 { old.mode() & 0o770 } else { 0o600 };
+        out.set_permissions(fs::Permissions::from_mode(mode))?;
     }
     out.sync_all()
 }

@@ -430,6 +430,8 @@ async fn a_success_between_two_refusals_takes_the_first_one_back() {
     world.controls.fault_next(Endpoint::Refresh, graph(190, None));
     world.round().await;
     world.advance(13 * MINUTE);
+    // Looked at again, it works, and is refreshed; the proof of the new one is refused.
+    world.controls.fault_next(Endpoint::Me, Fault::Headers(Vec::new()));
     world.controls.fault_next(Endpoint::Me, graph(190, None));
     world.round().await;
     assert_eq!(world.account(id).await.unwrap().state(), State::Active);
