@@ -149,7 +149,7 @@ impl Service {
     /// are compared across replicas, so a clock that is off does harm.
     ///
     /// # Errors
-    /// [`StoreError`](crate::store::StoreError).
+    /// [`StoreError`].
     pub async fn clock_skew(&self) -> std::result::Result<f64, StoreError> {
         let before = self.clock.now();
         let theirs = store::postgres_time(&self.store.pool).await?;
@@ -166,7 +166,7 @@ impl Service {
     /// that a test moves always may.
     ///
     /// # Errors
-    /// [`StoreError`](crate::store::StoreError).
+    /// [`StoreError`].
     pub async fn clock_is_right(&self) -> std::result::Result<bool, StoreError> {
         Ok(!self.clock.is_real() || self.clock_skew().await?.abs() <= CLOCK_SKEW_MAX)
     }
