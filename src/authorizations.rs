@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use time::OffsetDateTime;
+use url::Url;
 use uuid::Uuid;
 
 use crate::config::{BASIC_SCOPE, with_basic_scope};
@@ -19,15 +20,18 @@ use crate::states::LinkOutcome;
 use crate::store::accounts::Account;
 use crate::store::authorizations::Authorization;
 
+pub mod brought;
 mod completion;
 mod exchange;
 mod interrupted;
 mod state;
+mod ticket;
 
 pub use completion::complete;
 pub use interrupted::finish_interrupted;
+pub use ticket::{Handover, NoTicket, TICKET_MAX, hand_over};
 
-use state::Request;
+use state::{Request, return_to_digest};
 
 /// How long an authorization URL is good.
 pub const STATE_LIFETIME: Duration = Duration::from_mins(15);
@@ -63,6 +67,9 @@ pub struct Creation {
     pub redirect_uri: Option<String>,
     /// What to ask for; the app's unless given.
     pub scopes: Vec<String>,
+    /// Where the hosted callback sends the browser on to: one of the app's, the
+    /// first unless given.
+    pub return_to: Option<Url>,
 }
 
 /// A URL that has been created.
@@ -103,6 +110,7 @@ pub fn create(service: &Service, app: &App, creation: Creation) -> Result<Create
         transfer,
         redirect_uri,
         scopes,
+        return_to: creation.return_to.as_ref().map(return_to_digest),
     };
     let state = request.seal(&service.keyring, app.id());
     if state.len() > STATE_MAX {
@@ -133,12 +141,18 @@ impl Answer {
     }
 }
 
+/// What a caller presents, as it came.
+pub enum Presented {
+    /// A state, and what came with it.
+    State(String, Answer),
+    /// A ticket of the hosted callback, which holds both.
+    Ticket(String),
+}
+
 /// A completion that a caller asks for.
 pub struct Completion {
-    /// The state, as it came.
-    pub state: String,
-    /// What came with it.
-    pub answer: Answer,
+    /// What the browser brought.
+    pub presented: Presented,
     /// The user at the browser now.
     pub user_id: Option<String>,
     /// What the browser session knows now.

@@ -39,6 +39,8 @@ pub const PROFILE_FIELDS: [&str; 6] =
     ["id", "username", "name", "threads_profile_picture_url", "threads_biography", "is_verified"];
 /// The longest redirect URI, in bytes: it travels inside the state.
 pub const REDIRECT_URI_MAX: usize = 256;
+/// The longest address to return to, in bytes.
+pub const RETURN_TO_MAX: usize = 1024;
 /// The most scopes in one place, and the longest name of one.
 pub const SCOPES_MAX: usize = 32;
 /// The longest name of a scope, in bytes.
@@ -72,8 +74,14 @@ pub struct Config {
 pub struct Server {
     /// `grpc_listen`, default `127.0.0.1:50051`.
     pub grpc_listen: SocketAddr,
+    /// `http_listen`, default `127.0.0.1:8080`: the hosted callback, Meta's
+    /// callbacks and the status of a deletion.
+    pub http_listen: SocketAddr,
     /// `ops_listen`, default `127.0.0.1:9090`: health and metrics.
     pub ops_listen: SocketAddr,
+    /// `public_url`: where people and Meta reach the HTTP side, without a slash at
+    /// the end. Unless it is set, that is where `http_listen` listens.
+    pub public_url: Option<Url>,
     /// `reflection`, default true: whether authenticated callers may ask for
     /// the API's descriptors.
     pub reflection: bool,
@@ -122,9 +130,15 @@ pub struct AppConfig {
     pub client_id: String,
     /// `client_secret` or `client_secret_file`.
     pub client_secret: ClientSecret,
+    /// `client_secret_previous` or `client_secret_previous_file`: the one before,
+    /// while it is being replaced. What Meta has signed with it is believed.
+    pub client_secret_previous: Option<ClientSecret>,
     /// `redirect_uris`: as registered with Meta, byte for byte. The first is
     /// the default.
     pub redirect_uris: Vec<String>,
+    /// `return_to`: where the hosted callback may send a browser on to. The first
+    /// is the default. Compared whole, never by how it begins.
+    pub return_to: Vec<Url>,
     /// `scopes`: what is asked for unless a caller says otherwise.
     pub scopes: Vec<String>,
     /// `authorize_url`, default `https://threads.com/oauth/authorize`.
@@ -282,14 +296,28 @@ fn read_all<T>(
 impl Server {
     fn read(mut section: Section<'_>) -> Self {
         let grpc_listen = section.address("grpc_listen", ([127, 0, 0, 1], 50051));
+        let http_listen = section.address("http_listen", ([127, 0, 0, 1], 8080));
         let ops_listen = section.address("ops_listen", ([127, 0, 0, 1], 9090));
         let reflection = section.boolean("reflection", true);
         let drain_timeout = section.duration("drain_timeout", Duration::from_secs(20));
-        section.later("http_listen");
-        section.later("public_url");
+        let public_url = read_public_url(&mut section);
         section.finish();
-        Self { grpc_listen, ops_listen, reflection, drain_timeout }
+        Self { grpc_listen, http_listen, ops_listen, public_url, reflection, drain_timeout }
     }
+}
+
+/// An address that paths are put behind, so with nothing behind its own.
+fn read_public_url(section: &mut Section<'_>) -> Option<Url> {
+    const KEY: &str = "public_url";
+    let text = section.string(KEY)?;
+    let mut url = section.web_url(KEY, &text)?;
+    if url.query().is_some() || url.fragment().is_some() {
+        section.problem(KEY, "must have no query (?) and no fragment (#)");
+        return None;
+    }
+    let path = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&path);
+    Some(url)
 }
 
 impl Database {

@@ -36,6 +36,7 @@ mod guide;
 
 /// The ports unless something else has them.
 const GRPC_PORT: u16 = 50051;
+const HTTP_PORT: u16 = 8080;
 const OPS_PORT: u16 = 9090;
 const SIMULATOR_PORT: u16 = 8091;
 const DEMO_PORT: u16 = 8090;
@@ -47,6 +48,7 @@ type Failure = Box<dyn StdError + Send + Sync>;
 /// Where everything is.
 struct Places {
     grpc: SocketAddr,
+    http: String,
     ops: SocketAddr,
     simulator: String,
     demo: String,
@@ -72,7 +74,8 @@ pub async fn run(args: &DevArgs, variables: &Variables) -> CommandResult {
 
     let demo_listener = listen(DEMO_PORT).await?;
     // Bound now and held, so that whoever else starts at this moment moves on.
-    let listeners = Listeners::new(listen(GRPC_PORT).await?, listen(OPS_PORT).await?);
+    let listeners =
+        Listeners::new(listen(GRPC_PORT).await?, listen(HTTP_PORT).await?, listen(OPS_PORT).await?);
     let demo_url = format!("http://{}", demo_listener.local_addr()?);
     let redirect_uri = format!("{demo_url}/callback");
     let simulator = simulator(&redirect_uri).await?;
@@ -83,11 +86,13 @@ pub async fn run(args: &DevArgs, variables: &Variables) -> CommandResult {
         redirect_uri: &redirect_uri,
         simulator_url: &simulator.base_url(),
         grpc_listen: listeners.grpc_address()?,
+        http_listen: listeners.http_address()?,
         ops_listen: listeners.ops_address()?,
     })?;
     let service = Arc::new(Service::new(&config, Arc::new(SystemClock))?);
     let places = Places {
         grpc: listeners.grpc_address()?,
+        http: format!("http://{}", listeners.http_address()?),
         ops: listeners.ops_address()?,
         simulator: simulator.base_url(),
         demo: demo_url,
@@ -165,6 +170,7 @@ fn announce(places: &Places, as_json: bool) {
     }
     print(json!({
         "grpc": places.grpc.to_string(),
+        "http": places.http,
         "ops": places.ops.to_string(),
         "simulator": places.simulator,
         "demo": places.demo,
@@ -245,6 +251,7 @@ struct Parts<'a> {
     redirect_uri: &'a str,
     simulator_url: &'a str,
     grpc_listen: SocketAddr,
+    http_listen: SocketAddr,
     ops_listen: SocketAddr,
 }
 
@@ -278,6 +285,7 @@ fn configuration(parts: Parts<'_>) -> Result<Config, Failure> {
     set("callers", vec![("key_sha256", vec![parts.caller_hash.to_owned()].into())]);
     let environment = [
         ("SERVER__GRPC_LISTEN", parts.grpc_listen.to_string()),
+        ("SERVER__HTTP_LISTEN", parts.http_listen.to_string()),
         ("SERVER__OPS_LISTEN", parts.ops_listen.to_string()),
         ("SERVER__DRAIN_TIMEOUT", "2s".to_owned()),
         ("DATABASE__URL", parts.database_url.to_owned()),

@@ -36,7 +36,7 @@
 //! [`proto`] is generated from the API.
 //!
 //! **Edges** are where others reach us. [`grpc`] parses, calls a flow and
-//! converts; [`readiness`] knows whether work can be done at all; [`ops`] tells
+//! converts; [`web`] does the same for browsers and Meta; [`readiness`] knows whether work can be done at all; [`ops`] tells
 //! that and the metrics over HTTP; [`serve`] runs them together and ends them in
 //! order.
 //!
@@ -86,6 +86,7 @@ pub mod proto;
 
 // Edges.
 pub mod grpc;
+pub mod web;
 pub mod readiness;
 pub mod ops;
 pub mod serve;

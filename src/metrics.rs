@@ -66,6 +66,15 @@ pub struct ReloadLabels {
     pub result: &'static str,
 }
 
+/// Labels of an answer of the HTTP side.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PageLabels {
+    /// What was asked for.
+    pub page: &'static str,
+    /// What came of it.
+    pub result: &'static str,
+}
+
 /// Labels of a watch that has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct WatchLabels {
@@ -114,6 +123,8 @@ pub struct Metrics {
     /// Looks at the keyring's file that found another keyring, or one that cannot
     /// be used.
     pub keyring_reloads: Family<ReloadLabels, Counter>,
+    /// Answers to browsers and to Meta.
+    pub pages: Family<PageLabels, Counter>,
     /// Watches that are open.
     pub watch_streams: Gauge,
     /// Watches that have ended, by reason.
@@ -149,6 +160,7 @@ impl Metrics {
             housekeeping_last_success: Gauge::default(),
             clock_skew_seconds: Gauge::default(),
             keyring_reloads: Family::default(),
+            pages: Family::default(),
             watch_streams: Gauge::default(),
             watches_ended: Family::default(),
             event_tail_lag_seconds: Gauge::default(),
@@ -255,6 +267,7 @@ impl Metrics {
 
     fn register_events(&mut self) {
         let registry = &mut self.registry;
+        registry.register("pages", "Answers to browsers and to Meta, by page and result", self.pages.clone());
         registry.register("watch_streams", "Watches that are open", self.watch_streams.clone());
         registry.register("watches_ended", "Watches that have ended, by reason", self.watches_ended.clone());
         registry.register_with_unit(

@@ -39,6 +39,8 @@ const KEY_LEN: usize = 32;
 pub enum Purpose {
     /// The `state` of an authorization URL.
     State,
+    /// The ticket that a hosted callback hands on.
+    Ticket,
     /// The long-lived token of an account.
     Token,
     /// The short-lived token of an authorization that is being completed.
@@ -53,6 +55,7 @@ impl Purpose {
     fn name(self) -> &'static [u8] {
         match self {
             Self::State => b"state",
+            Self::Ticket => b"ticket",
             Self::Token => b"token",
             Self::ShortLivedToken => b"short_lived_token",
             Self::PageToken => b"page_token",
@@ -66,7 +69,7 @@ impl Purpose {
     fn is_kept(self) -> bool {
         match self {
             Self::Token | Self::ShortLivedToken | Self::Cursor => true,
-            Self::State | Self::PageToken => false,
+            Self::State | Self::Ticket | Self::PageToken => false,
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::readiness::{Readiness, refuse_unfit};
 use crate::refresher;
 use crate::service::Service;
 use crate::store::deployment::Unfit;
+use crate::web;
 
 mod reload;
 
@@ -50,6 +51,9 @@ pub enum ServeError {
     /// The gRPC server failed.
     #[error("the gRPC server failed")]
     Grpc(#[from] tonic::transport::Error),
+    /// The server of browsers and Meta failed.
+    #[error("the HTTP server failed")]
+    Web(#[source] io::Error),
     /// The operations server failed.
     #[error("the operations server failed")]
     Ops(#[source] io::Error),
@@ -58,14 +62,15 @@ pub enum ServeError {
 /// The listeners of a service, bound.
 pub struct Listeners {
     grpc: TcpListener,
+    http: TcpListener,
     ops: TcpListener,
 }
 
 impl Listeners {
     /// Takes listeners that are bound already.
     #[must_use]
-    pub fn new(grpc: TcpListener, ops: TcpListener) -> Self {
-        Self { grpc, ops }
+    pub fn new(grpc: TcpListener, http: TcpListener, ops: TcpListener) -> Self {
+        Self { grpc, http, ops }
     }
 
     /// Binds what the configuration names.
@@ -77,6 +82,7 @@ impl Listeners {
         refuse_open(config, server.grpc_listen)?;
         Ok(Self {
             grpc: bind("server.grpc_listen", server.grpc_listen).await?,
+            http: bind("server.http_listen", server.http_listen).await?,
             ops: bind("server.ops_listen", server.ops_listen).await?,
         })
     }
@@ -87,6 +93,14 @@ impl Listeners {
     /// If the system does not tell.
     pub fn grpc_address(&self) -> io::Result<SocketAddr> {
         self.grpc.local_addr()
+    }
+
+    /// Where browsers and Meta are served.
+    ///
+    /// # Errors
+    /// If the system does not tell.
+    pub fn http_address(&self) -> io::Result<SocketAddr> {
+        self.http.local_addr()
     }
 
     /// Where health and metrics are served.
@@ -134,6 +148,9 @@ pub async fn run(
     // lone caller waits for delayed acknowledgements, some 27 ms a call.
     let incoming = TcpIncoming::from(listeners.grpc).with_nodelay(Some(true));
     let grpc = router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
+    let web = axum::serve(listeners.http, web::router(Arc::clone(&service)))
+        .with_graceful_shutdown(stopping.clone().cancelled_owned())
+        .into_future();
     let ops = axum::serve(listeners.ops, ops::router(Arc::clone(&service), readiness.clone())).into_future();
     let watch = readiness.watch(&service);
     let tell = tell_health(&readiness, &health);
@@ -141,7 +158,7 @@ pub async fn run(
     service.tasks.spawn(refresher::run(Arc::clone(&service)));
     service.tasks.spawn(housekeeping::run(Arc::clone(&service)));
     let reload = reload::keep_keyring_current(config, &service);
-    tokio::pin!(grpc, ops, watch, tell, reload, stop);
+    tokio::pin!(grpc, web, ops, watch, tell, reload, stop);
 
     let mut watching = true;
     loop {
@@ -149,6 +166,7 @@ pub async fn run(
             () = &mut stop => break,
             // Only an error ends it before it is asked to stop.
             ended = &mut grpc => return Ok(ended?),
+            ended = &mut web => return ended.map_err(ServeError::Web),
             ended = &mut ops => {
                 ended.map_err(ServeError::Ops)?;
                 break;
@@ -169,7 +187,7 @@ pub async fn run(
     tracing::info!("draining");
     service.tasks.close();
     let drained = async {
-        let served = grpc.await;
+        let (served, _) = tokio::join!(grpc, web);
         service.tasks.wait().await;
         served
     };

@@ -27,7 +27,7 @@ const RINGS: [(&str, &[&str]); 6] = [
             "housekeeping",
         ],
     ),
-    ("edges", &["grpc", "readiness", "ops", "serve"]),
+    ("edges", &["grpc", "web", "readiness", "ops", "serve"]),
     ("assembly", &["cli", "telemetry", "dev", "main"]),
 ];
 

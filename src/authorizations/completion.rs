@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::state::Request;
-use super::{Answer, Completed, Completion, Held, Outcome, exchange, failure};
+use super::{Answer, Completed, Completion, Held, Outcome, Presented, exchange, failure, ticket};
 use crate::error::{Error, FieldViolation, Reason, Result};
 use crate::ids::mint_claim;
 use crate::sealing::OpenError;
@@ -50,14 +50,11 @@ pub async fn complete(
     let now = service.clock.now();
     // Before a code is spent for a token that nobody could open.
     service.keyring.require_current()?;
-    let request =
-        Request::open(&service.keyring, app.id(), &completion.state).map_err(|error| match error {
-            OpenError::KeyUnknown => Error::from(error),
-            OpenError::Invalid => Error::new(Reason::StateInvalid),
-        })?;
-    check_fields(&request, &completion)?;
-    if !request.is_of(completion.user_id.as_deref(), completion.session_binding.as_deref()) {
-        return refuse_mismatch(service, app, request, completion).await;
+    let (user_id, session_binding) = (completion.user_id, completion.session_binding);
+    let (request, answer) = open(service, app, completion.presented)?;
+    check_fields(&request, user_id.as_deref(), session_binding.as_deref())?;
+    if !request.is_of(user_id.as_deref(), session_binding.as_deref()) {
+        return refuse_mismatch(service, app, request, answer, user_id, completion.caller).await;
     }
     if now >= request.expire_time && service.store.authorizations.submit(request.id).await?.is_none() {
         return Err(failure(Reason::AuthorizationExpired, request.id));
@@ -69,13 +66,28 @@ pub async fn complete(
     let (id, is_sign_in) = (request.id, request.is_sign_in());
     // Those who ask the same at once share one attempt and how it ends: when it
     // fails they must not try in turn what Threads has just been unable to do.
-    let key = (id, completion.answer.hash());
-    let outcome = service.completions.join(&service.tasks, key, || {
-        carry_out(Arc::clone(service), Arc::clone(app), request, completion.answer, now)
-    });
+    let key = (id, answer.hash());
+    let outcome = service
+        .completions
+        .join(&service.tasks, key, || carry_out(Arc::clone(service), Arc::clone(app), request, answer, now));
     let linked = timeout_at(last_moment, outcome).await;
     let linked = linked.unwrap_or_else(|_| Err(failure(Reason::AuthorizationInProgress, id)))?;
     Ok(Completed { id, account: linked.account, outcome: Outcome::new(is_sign_in, linked.outcome) })
+}
+
+/// What was asked of the person, and what came of it. Whatever this app did not
+/// seal is invalid.
+fn open(service: &Service, app: &App, presented: Presented) -> Result<(Request, Answer)> {
+    let opened = match presented {
+        Presented::State(state, answer) => {
+            Request::open(&service.keyring, app.id(), &state).map(|request| (request, answer))
+        }
+        Presented::Ticket(ticket) => ticket::open(&service.keyring, app.id(), &ticket),
+    };
+    opened.map_err(|error| match error {
+        OpenError::KeyUnknown => Error::from(error),
+        OpenError::Invalid => Error::new(Reason::StateInvalid),
+    })
 }
 
 /// Begins the work if nobody has, and otherwise waits for it.
@@ -96,18 +108,18 @@ async fn carry_out(
 }
 
 /// What the fields must be depends on what was sealed.
-fn check_fields(request: &Request, completion: &Completion) -> Result<()> {
+fn check_fields(request: &Request, user_id: Option<&str>, session_binding: Option<&[u8]>) -> Result<()> {
     let mut violations = Vec::new();
     let mut bad = |field: &str, description: &'static str| {
         violations.push(FieldViolation { field: field.to_owned(), description: description.into() });
     };
-    match (&request.user_id, &completion.user_id) {
+    match (&request.user_id, user_id) {
         (Some(_), None) => bad("user_id", "is required to complete a link"),
         (None, Some(_)) => bad("user_id", "must be absent for a sign-in"),
         _ => {}
     }
     // Refused rather than ignored: whoever sends one believes that it is checked.
-    if request.session_binding_hash.is_none() && completion.session_binding.is_some() {
+    if request.session_binding_hash.is_none() && session_binding.is_some() {
         bad("session_binding", "must be absent: the authorization was created without one");
     }
     if violations.is_empty() { Ok(()) } else { Err(Error::fields(violations)) }
@@ -119,17 +131,18 @@ async fn refuse_mismatch(
     service: &Arc<Service>,
     app: &Arc<App>,
     request: Request,
-    completion: Completion,
+    answer: Answer,
+    user_id: Option<String>,
+    caller: String,
 ) -> Result<Completed> {
     let work = {
         let (service, app) = (Arc::clone(service), Arc::clone(app));
         async move {
             let now = service.clock.now();
             let ending = Ending::new(Reason::SessionMismatch);
-            let claim = claim(&service, &app, &request, &completion.answer, Some(ending));
-            let user_id = completion.user_id.as_deref();
-            let pool = &service.store.pool;
-            let trail = audit::session_mismatch(pool, app.id(), request.id, user_id, &completion.caller, now);
+            let claim = claim(&service, &app, &request, &answer, Some(ending));
+            let (pool, user_id) = (&service.store.pool, user_id.as_deref());
+            let trail = audit::session_mismatch(pool, app.id(), request.id, user_id, &caller, now);
             let (claimed, trail) = tokio::join!(service.store.claims.submit(claim), trail);
             claimed?;
             trail?;

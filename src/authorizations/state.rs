@@ -4,12 +4,14 @@
 use aws_lc_rs::constant_time;
 use prost::Message as _;
 use time::OffsetDateTime;
+use url::Url;
 
 use super::binding_hash;
 use crate::clock;
 use crate::ids::{AccountId, AuthorizationId};
 use crate::proto::internal;
 use crate::sealing::{LiveKeyring, OpenError, Place, Purpose};
+use crate::secret::sha256;
 use crate::store::authorizations::Authorization;
 use crate::store::{join_scopes, split_scopes};
 
@@ -26,6 +28,18 @@ pub(super) struct Request {
     pub transfer: bool,
     pub redirect_uri: String,
     pub scopes: Vec<String>,
+    /// Which of the app's addresses to return to; none for its first.
+    pub return_to: Option<ReturnToDigest>,
+}
+
+/// What a state says of an address to return to. The address itself would make it
+/// too long, and stands in the configuration, where alone it is believed.
+pub(super) type ReturnToDigest = [u8; 16];
+
+pub(super) fn return_to_digest(url: &Url) -> ReturnToDigest {
+    let mut digest = ReturnToDigest::default();
+    digest.copy_from_slice(&sha256(&[b"return to", url.as_str().as_bytes()])[..16]);
+    digest
 }
 
 fn place(app_id: &str) -> Place<'_> {
@@ -35,7 +49,11 @@ fn place(app_id: &str) -> Place<'_> {
 
 impl Request {
     pub(super) fn seal(&self, keyring: &LiveKeyring, app_id: &str) -> String {
-        let state = internal::State {
+        keyring.seal_text(place(app_id), &self.message().encode_to_vec())
+    }
+
+    pub(super) fn message(&self) -> internal::State {
+        internal::State {
             authorization_id: self.id.0.as_bytes().to_vec(),
             create_time_ms: clock::unix_milliseconds(self.create_time),
             expire_time_ms: clock::unix_milliseconds(self.expire_time),
@@ -45,18 +63,18 @@ impl Request {
             transfer: self.transfer,
             redirect_uri: self.redirect_uri.clone(),
             scopes: join_scopes(&self.scopes),
-        };
-        keyring.seal_text(place(app_id), &state.encode_to_vec())
+            return_to_digest: self.return_to.map(|digest| digest.to_vec()).unwrap_or_default(),
+        }
     }
 
     /// Opens a state. Whatever we did not seal for this app is invalid.
     pub(super) fn open(keyring: &LiveKeyring, app_id: &str, state: &str) -> Result<Self, OpenError> {
         let plaintext = keyring.open_text(place(app_id), state)?;
-        Self::decode(&plaintext).ok_or(OpenError::Invalid)
+        let state = internal::State::decode(&**plaintext).ok();
+        state.and_then(Self::from_message).ok_or(OpenError::Invalid)
     }
 
-    fn decode(plaintext: &[u8]) -> Option<Self> {
-        let state = internal::State::decode(plaintext).ok()?;
+    pub(super) fn from_message(state: internal::State) -> Option<Self> {
         let optional = |bytes: &[u8]| (!bytes.is_empty()).then(|| AccountId::from_bytes(bytes));
         Some(Self {
             id: AuthorizationId::from_bytes(&state.authorization_id)?,
@@ -74,6 +92,10 @@ impl Request {
             transfer: state.transfer,
             redirect_uri: state.redirect_uri,
             scopes: split_scopes(&state.scopes),
+            return_to: match state.return_to_digest.as_slice() {
+                [] => None,
+                digest => Some(digest.try_into().ok()?),
+            },
         })
     }
 
@@ -90,6 +112,7 @@ impl Request {
             transfer: found.transfer,
             redirect_uri: String::new(),
             scopes: found.scopes.clone(),
+            return_to: None,
         }
     }
 
@@ -129,6 +152,7 @@ mod tests {
             transfer: false,
             redirect_uri: "https://id.example.com/api/auth/callback/threads".to_owned(),
             scopes: with_basic_scope(&[]),
+            return_to: None,
         }
     }
 
@@ -169,6 +193,7 @@ mod tests {
             account_id: Some(AccountId(uuid::Uuid::max())),
             redirect_uri: "r".repeat(REDIRECT_URI_MAX),
             scopes: with_basic_scope(&known.map(|name| format!("threads_{name}"))),
+            return_to: Some([7; 16]),
             ..request()
         };
         let length = large.seal(&keyring(), &"a".repeat(32)).len();

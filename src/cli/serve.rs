@@ -22,11 +22,11 @@ pub(super) async fn run(file: Option<&Path>, json: bool, variables: &Variables) 
     tracing::info!(?apps, ?callers, version = env!("CARGO_PKG_VERSION"), "starting");
     let service = Arc::new(Service::new(&config, Arc::new(SystemClock))?);
     let listeners = Listeners::bind(&config).await?;
-    let (grpc, ops) = (listeners.grpc_address()?, listeners.ops_address()?);
-    tracing::info!(%grpc, %ops, "listening");
+    let (grpc, http, ops) = (listeners.grpc_address()?, listeners.http_address()?, listeners.ops_address()?);
+    tracing::info!(%grpc, %http, %ops, "listening");
     let asked = asked_to_stop();
     if json {
-        print(json!({ "grpc": grpc.to_string(), "ops": ops.to_string() }));
+        print(json!({ "grpc": grpc.to_string(), "http": http.to_string(), "ops": ops.to_string() }));
     }
     Ok(serve::run(&config, service, Readiness::default(), listeners, asked).await?)
 }

@@ -6,8 +6,8 @@ use url::Url;
 
 use super::section::Section;
 use super::{
-    AppConfig, BASIC_SCOPE, PROFILE_FIELDS, REDIRECT_URI_MAX, SCOPES_MAX, is_loopback, is_scope,
-    with_basic_scope,
+    AppConfig, BASIC_SCOPE, PROFILE_FIELDS, REDIRECT_URI_MAX, RETURN_TO_MAX, SCOPES_MAX, is_loopback,
+    is_scope, with_basic_scope,
 };
 use crate::secret::ClientSecret;
 
@@ -24,7 +24,9 @@ impl AppConfig {
             section
                 .problem("client_secret", "is required, here or in the file that client_secret_file names");
         }
+        let client_secret_previous = section.secret("client_secret_previous").map(ClientSecret::new);
         let redirect_uris = read_redirect_uris(&mut section);
+        let return_to = read_return_to(&mut section);
         let scopes = read_scopes(&mut section);
         let authorize_url = read_url(&mut section, "authorize_url", "https://threads.com/oauth/authorize");
         let authorize_parameters = read_parameters(&mut section);
@@ -37,15 +39,14 @@ impl AppConfig {
             section.problem("api_version", "must look like \"v1.0\", or be empty for none");
         }
         let profile_fields = read_profile_fields(&mut section);
-        section.later("client_secret_previous");
-        section.later("client_secret_previous_file");
-        section.later("return_to");
         section.finish();
         Some(Self {
             id: id?,
             client_id: client_id?,
             client_secret: client_secret?,
+            client_secret_previous,
             redirect_uris: redirect_uris?,
+            return_to,
             scopes: scopes?,
             authorize_url: authorize_url?,
             authorize_parameters,
@@ -105,6 +106,28 @@ fn read_redirect_uris(section: &mut Section<'_>) -> Option<Vec<String>> {
     (!section.has_problems_in(KEY)).then_some(uris)
 }
 
+fn read_return_to(section: &mut Section<'_>) -> Vec<Url> {
+    const KEY: &str = "return_to";
+    let texts = section.strings(KEY).unwrap_or_default();
+    let mut urls: Vec<Url> = Vec::with_capacity(texts.len());
+    for (i, text) in texts.iter().enumerate() {
+        let key = format!("{KEY}.{i}");
+        let Some(url) = section.web_url(&key, text) else { continue };
+        if text.len() > RETURN_TO_MAX {
+            section.problem(&key, "is longer than 1,024 bytes");
+        } else if url.fragment().is_some() {
+            section.problem(&key, "must have no fragment (#)");
+        } else if url.query_pairs().any(|(name, _)| name == "ticket" || name == "error") {
+            section.problem(&key, "must have no parameter `ticket` or `error`: the callback adds those");
+        } else if urls.contains(&url) {
+            section.problem(&key, "stands twice");
+        } else {
+            urls.push(url);
+        }
+    }
+    urls
+}
+
 fn read_scopes(section: &mut Section<'_>) -> Option<Vec<String>> {
     let scopes = section.strings("scopes").unwrap_or_else(|| vec![BASIC_SCOPE.to_owned()]);
     if scopes.len() > SCOPES_MAX || !scopes.iter().all(|scope| is_scope(scope)) {
@@ -116,16 +139,12 @@ fn read_scopes(section: &mut Section<'_>) -> Option<Vec<String>> {
 
 fn read_url(section: &mut Section<'_>, key: &str, default: &str) -> Option<Url> {
     let text = section.string(key).unwrap_or_else(|| default.to_owned());
-    match Url::parse(&text) {
-        Ok(url) if url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url)) => {
-            if url.fragment().is_none() && url.username().is_empty() && url.password().is_none() {
-                return Some(url);
-            }
-            section.problem(key, "must have no fragment, user or password");
-        }
-        _ => section.problem(key, "must be an absolute https URL (http on loopback alone)"),
+    let url = section.web_url(key, &text)?;
+    if url.fragment().is_some() {
+        section.problem(key, "must have no fragment (#)");
+        return None;
     }
-    None
+    Some(url)
 }
 
 fn read_parameters(section: &mut Section<'_>) -> BTreeMap<String, String> {

@@ -19,11 +19,12 @@ const SCALARS: [(&str, &str, &str); 4] = [
     ("THREADS_IDENTITY_KEY_FILE", "keys", "file"),
 ];
 /// Short names for the one app: variable, key.
-const APP: [(&str, &str); 5] = [
+const APP: [(&str, &str); 6] = [
     ("THREADS_CLIENT_ID", "client_id"),
     ("THREADS_CLIENT_SECRET", "client_secret"),
     ("THREADS_CLIENT_SECRET_FILE", "client_secret_file"),
     ("THREADS_REDIRECT_URIS", "redirect_uris"),
+    ("THREADS_RETURN_TO", "return_to"),
     ("THREADS_SCOPES", "scopes"),
 ];
 const CALLER: &str = "THREADS_IDENTITY_CALLER_KEY_SHA256";

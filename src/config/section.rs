@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::{Table, Value};
+use url::Url;
+
+use super::is_loopback;
 
 /// The problems found so far.
 #[derive(Default)]
@@ -228,10 +231,19 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// A key of the configuration's documented form whose part of the service
-    /// is not built in here: accepted, so that one file serves every version.
-    pub(super) fn later(&mut self, key: &str) {
-        self.table.remove(key);
+    /// An address that secrets or people are sent to: https but on loopback, and
+    /// without a user or a password, which browsers and people misread.
+    pub(super) fn web_url(&self, key: &str, text: &str) -> Option<Url> {
+        match Url::parse(text) {
+            Ok(url) if url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url)) => {
+                if url.username().is_empty() && url.password().is_none() {
+                    return Some(url);
+                }
+                self.problem(key, "must have no user or password");
+            }
+            _ => self.problem(key, "must be an absolute https URL (http on loopback alone)"),
+        }
+        None
     }
 
     /// Notes every key that nobody asked for.

@@ -5,7 +5,7 @@ use super::Places;
 /// The guide for a person. Each of its three ways takes another of the
 /// simulator's people: whom one user has linked, no other user can.
 pub(super) fn text(places: &Places) -> String {
-    let Places { grpc, ops, simulator, demo, caller_key, database_url, data_dir } = places;
+    let Places { grpc, http, ops, simulator, demo, caller_key, database_url, data_dir } = places;
     let data_dir = data_dir.display();
     let python = python(places);
     format!(
@@ -15,6 +15,7 @@ pub(super) fn text(places: &Places) -> String {
     Click here and link a Threads account:   {demo}
 
     gRPC service       {grpc}
+    hosted callback    {http}/api/auth/callback/threads
     Threads simulator  {simulator}  (controls: {simulator}/_simulator/)
     health, metrics    http://{ops}/readyz  http://{ops}/metrics
     Postgres           {database_url}

@@ -1,11 +1,12 @@
 //! `AuthorizationService`.
 
 use tonic::{Request, Response, Status};
+use url::Url;
 
 use super::fields::Fields;
 use super::{Api, answer, call, callback, convert};
-use crate::authorizations::{self, Completion, Creation, Flow};
-use crate::config::Role;
+use crate::authorizations::{self, Answer, Completion, Creation, Flow, Presented, TICKET_MAX};
+use crate::config::{RETURN_TO_MAX, Role};
 use crate::error::{Error, Reason, Result};
 use crate::proto::v1::authorization_service_server::AuthorizationService;
 use crate::proto::v1::complete_authorization_request::Answer as AnswerField;
@@ -102,9 +103,25 @@ fn read_creation(message: CreateAuthorizationUrlRequest, app: &App) -> Result<Cr
         _ => {}
     }
     fields.scopes("scopes", &message.scopes);
+    let return_to = message.return_to.as_deref().and_then(|url| read_return_to(&mut fields, url, app));
     fields.check()?;
     let flow = flow.ok_or_else(|| Error::field("flow", "is required: link or sign_in"))?;
-    Ok(Creation { flow, redirect_uri: message.redirect_uri, scopes: message.scopes })
+    Ok(Creation { flow, redirect_uri: message.redirect_uri, scopes: message.scopes, return_to })
+}
+
+/// One of the app's addresses to return to: compared whole, part by part.
+fn read_return_to(fields: &mut Fields, text: &str, app: &App) -> Option<Url> {
+    const FIELD: &str = "return_to";
+    if text.is_empty() {
+        fields.bad(FIELD, "is present but empty: leave it out or name one of the app's");
+        return None;
+    }
+    let url = (text.len() <= RETURN_TO_MAX).then(|| Url::parse(text).ok()).flatten();
+    let known = url.filter(|url| app.config.return_to.contains(url));
+    if known.is_none() {
+        fields.bad(FIELD, "must be one of the app's return_to: scheme, host, port, path and query");
+    }
+    known
 }
 
 fn read_link(fields: &mut Fields, link: Link) -> Flow {
@@ -127,6 +144,12 @@ fn read_link(fields: &mut Fields, link: Link) -> Flow {
     Flow::Link { user_id: link.user_id, session_binding: link.session_binding, account_id, transfer }
 }
 
+const ANSWER_REQUIRED: &str = "is required: callback_url, parameters or ticket";
+
+fn of_state((state, answer): (String, Option<Answer>)) -> Option<Presented> {
+    answer.map(|answer| Presented::State(state, answer))
+}
+
 fn read_completion(message: CompleteAuthorizationRequest, caller: String) -> Result<Completion> {
     let mut fields = Fields::default();
     fields.optional_user_id("user_id", message.user_id.as_deref());
@@ -135,23 +158,24 @@ fn read_completion(message: CompleteAuthorizationRequest, caller: String) -> Res
     }
     let read = match message.answer {
         None => {
-            fields.bad("answer", "is required: callback_url or parameters");
+            fields.bad("answer", ANSWER_REQUIRED);
             None
         }
-        Some(AnswerField::CallbackUrl(url)) => Some(callback::from_url(&mut fields, &url)?),
+        Some(AnswerField::CallbackUrl(url)) => of_state(callback::from_url(&mut fields, &url)?),
         Some(AnswerField::Parameters(parameters)) => {
-            Some(callback::from_parameters(&mut fields, parameters)?)
+            of_state(callback::from_parameters(&mut fields, parameters)?)
+        }
+        Some(AnswerField::Ticket(ticket)) => {
+            if ticket.is_empty() {
+                fields.bad("ticket", "is present but empty");
+            }
+            Some(Presented::Ticket(ticket))
         }
     };
     fields.check()?;
-    let Some((state, Some(answer))) = read else {
-        return Err(Error::field("answer", "is required: callback_url or parameters"));
-    };
-    Ok(Completion {
-        state,
-        answer,
-        user_id: message.user_id,
-        session_binding: message.session_binding,
-        caller,
-    })
+    let presented = read.ok_or_else(|| Error::field("answer", ANSWER_REQUIRED))?;
+    if matches!(&presented, Presented::Ticket(ticket) if ticket.len() > TICKET_MAX) {
+        return Err(Error::new(Reason::StateInvalid));
+    }
+    Ok(Completion { presented, user_id: message.user_id, session_binding: message.session_binding, caller })
 }

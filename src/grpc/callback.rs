@@ -1,57 +1,32 @@
 //! What the browser brought, out of the URL that it was sent to.
 
-use url::form_urlencoded;
-
 use super::fields::Fields;
+use crate::authorizations::brought::{Brought, QUERY_MAX, read_code, read_error};
 use crate::authorizations::{Answer, STATE_MAX};
 use crate::error::{Error, Reason, Result};
 use crate::proto::v1::complete_authorization_request::{Parameters, parameters};
-use crate::secret::AuthorizationCode;
-
-/// The longest callback URL, in bytes.
-const URL_MAX: usize = 8 * 1024;
-/// The longest code, in bytes.
-const CODE_MAX: usize = 2048;
-/// The longest error, in bytes.
-const ERROR_MAX: usize = 256;
 
 /// State and answer out of a URL: absolute, relative, or the query alone.
 /// Scheme, host and path are not looked at: what proves anything is the state.
 pub(super) fn from_url(fields: &mut Fields, url: &str) -> Result<(String, Option<Answer>)> {
     const FIELD: &str = "callback_url";
-    if url.len() > URL_MAX {
+    if url.len() > QUERY_MAX {
         fields.bad(FIELD, "is longer than 8 KiB");
         return Ok((String::new(), None));
     }
-    let (mut states, mut codes, mut errors) = (Vec::new(), Vec::new(), Vec::new());
-    for (name, value) in form_urlencoded::parse(query(url).as_bytes()) {
-        match &*name {
-            "state" => states.push(value.into_owned()),
-            "code" => codes.push(value.into_owned()),
-            "error" => errors.push(value.into_owned()),
-            _ => {}
-        }
+    let brought = Brought::read(query(url));
+    let answer = noted(fields, FIELD, brought.answer);
+    if let Ok(state) = brought.state {
+        return Ok((state, answer));
     }
-    let answer = match (codes.as_slice(), errors.as_slice()) {
-        ([code], []) => code_answer(fields, FIELD, code),
-        ([], [error]) => error_answer(fields, FIELD, error),
-        ([], []) => {
-            fields.bad(FIELD, "holds neither `code` nor `error`");
-            None
-        }
-        _ => {
-            fields.bad(FIELD, "must hold exactly one `code` or one `error`");
-            None
-        }
-    };
-    match states.as_mut_slice() {
-        [state] if (1..=STATE_MAX).contains(&state.len()) => Ok((std::mem::take(state), answer)),
-        // Absent, empty, repeated or too long: the other fields are told first.
-        _ => {
-            std::mem::take(fields).check()?;
-            Err(Error::new(Reason::StateInvalid))
-        }
-    }
+    // The other fields are told first.
+    std::mem::take(fields).check()?;
+    Err(Error::new(Reason::StateInvalid))
+}
+
+/// What was read, or a note of what is wrong with it.
+fn noted(fields: &mut Fields, field: &str, answer: Result<Answer, &'static str>) -> Option<Answer> {
+    answer.map_err(|description| fields.bad(field, description)).ok()
 }
 
 /// State and answer as the caller took them apart.
@@ -68,8 +43,8 @@ pub(super) fn from_parameters(
             fields.bad("parameters.code", "is required, or parameters.error");
             None
         }
-        Some(parameters::Result::Code(code)) => code_answer(fields, "parameters.code", code),
-        Some(parameters::Result::Error(error)) => error_answer(fields, "parameters.error", error),
+        Some(parameters::Result::Code(code)) => noted(fields, "parameters.code", read_code(code)),
+        Some(parameters::Result::Error(error)) => noted(fields, "parameters.error", read_error(error)),
     };
     if state.len() > STATE_MAX {
         std::mem::take(fields).check()?;
@@ -86,32 +61,6 @@ fn query(url: &str) -> &str {
         None if url.starts_with('/') || url.contains("://") => "",
         None => url,
     }
-}
-
-fn code_answer(fields: &mut Fields, field: &str, code: &str) -> Option<Answer> {
-    // Threads appends `#_` to the address; some clients take it for the code's.
-    let code = code.strip_suffix("#_").unwrap_or(code);
-    if code.is_empty() {
-        fields.bad(field, "holds an empty code");
-    } else if code.len() > CODE_MAX {
-        fields.bad(field, "holds a code longer than 2 KiB");
-    } else if !code.bytes().all(|b| b.is_ascii_graphic()) {
-        fields.bad(field, "holds a code with characters that no code has");
-    } else {
-        return Some(Answer::Code(AuthorizationCode::new(code.to_owned())));
-    }
-    None
-}
-
-fn error_answer(fields: &mut Fields, field: &str, error: &str) -> Option<Answer> {
-    if error.is_empty() {
-        fields.bad(field, "holds an empty error");
-    } else if error.len() > ERROR_MAX || error.chars().any(char::is_control) {
-        fields.bad(field, "holds an error that is longer than 256 bytes or has control characters");
-    } else {
-        return Some(Answer::Denied);
-    }
-    None
 }
 
 #[cfg(test)]

@@ -72,6 +72,7 @@ impl Setting {
             .env("DATABASE_URL", &self.database_url)
             .env("THREADS_IDENTITY_KEY", &self.keyring)
             .env("THREADS_IDENTITY__SERVER__GRPC_LISTEN", "127.0.0.1:0")
+            .env("THREADS_IDENTITY__SERVER__HTTP_LISTEN", "127.0.0.1:0")
             .env("THREADS_IDENTITY__SERVER__OPS_LISTEN", "127.0.0.1:0");
         serve
     }

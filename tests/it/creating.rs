@@ -106,6 +106,7 @@ async fn all_bad_fields_are_named_at_once_and_at_most_twenty() {
         flow: Some(Flow::Link(link)),
         redirect_uri: Some("https://evil.example/".to_owned()),
         scopes: vec!["no spaces".to_owned()],
+        return_to: Some("https://evil.example/".to_owned()),
     };
     assert_eq!(
         bad_fields(world.create_as("web", wrong.clone()).await),
@@ -115,7 +116,8 @@ async fn all_bad_fields_are_named_at_once_and_at_most_twenty() {
             "link.account_id",
             "link.on_conflict",
             "redirect_uri",
-            "scopes[0]"
+            "scopes[0]",
+            "return_to"
         ]
     );
     let many = CreateAuthorizationUrlRequest { scopes: vec!["NO".to_owned(); 40], ..wrong };

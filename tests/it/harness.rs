@@ -43,6 +43,11 @@ pub const START: OffsetDateTime = datetime!(2026-03-01 12:00:00 UTC);
 /// The redirect URI of the first app, and one that is also registered.
 pub const REDIRECT_URI: &str = "https://id.example.com/api/auth/callback/threads";
 pub const OTHER_REDIRECT_URI: &str = "https://id.example.com/other";
+/// Where the hosted callback sends browsers of the first app on to.
+pub const RETURN_TO: &str = "https://app.example.com/linked";
+pub const OTHER_RETURN_TO: &str = "https://app.example.com/settings?tab=threads";
+/// Where people and Meta believe the service to be.
+pub const PUBLIC_URL: &str = "https://id.example.com";
 /// The second app.
 pub const SECOND_CLIENT_ID: &str = "17841400000000002";
 pub const SECOND_SECRET: &str = "sim-threads-app-secret-0002";
@@ -104,6 +109,7 @@ pub struct World {
     pub clock: Arc<ManualClock>,
     pub service: Arc<Service>,
     pub grpc: SocketAddr,
+    pub http: SocketAddr,
     pub ops: SocketAddr,
     pub keyring: Arc<String>,
     keys: HashMap<String, String>,
@@ -212,6 +218,7 @@ impl World {
         let toml = format!(
             "{}\n[[apps]]\nid = \"default\"\nclient_id = \"{}\"\nclient_secret = \"{}\"\n\
              redirect_uris = [\"{REDIRECT_URI}\", \"{OTHER_REDIRECT_URI}\"]\n\
+             return_to = [\"{RETURN_TO}\", \"{OTHER_RETURN_TO}\"]\n\
              authorize_url = \"{simulator_url}/oauth/authorize\"\ngraph_url = \"{simulator_url}\"\n{}\n{}",
             wishes.config,
             defaults.client_id,
@@ -225,6 +232,8 @@ impl World {
         };
         let environment = [
             ("THREADS_IDENTITY__SERVER__GRPC_LISTEN", "127.0.0.1:0"),
+            ("THREADS_IDENTITY__SERVER__HTTP_LISTEN", "127.0.0.1:0"),
+            ("THREADS_IDENTITY__SERVER__PUBLIC_URL", PUBLIC_URL),
             ("THREADS_IDENTITY__SERVER__OPS_LISTEN", "127.0.0.1:0"),
             ("THREADS_IDENTITY__DATABASE__URL", database_url),
             ("THREADS_IDENTITY__KEYS__RELOAD_INTERVAL", "20ms"),
@@ -236,6 +245,7 @@ impl World {
         let service = Arc::new(Service::new(&config, Arc::clone(&clock) as _).unwrap());
         let listeners = Listeners::bind(&config).await.unwrap();
         let (grpc, ops) = (listeners.grpc_address().unwrap(), listeners.ops_address().unwrap());
+        let http = listeners.http_address().unwrap();
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
         let running = Arc::clone(&service);
@@ -248,6 +258,7 @@ impl World {
             clock,
             service,
             grpc,
+            http,
             ops,
             keyring,
             keys,

@@ -31,7 +31,7 @@ async fn the_redirect_uri_of_the_url_is_the_one_sent_with_the_code() {
         let request = CreateAuthorizationUrlRequest {
             flow: Some(Flow::Link(crate::harness::link("user-1"))),
             redirect_uri: uri.map(str::to_owned),
-            scopes: Vec::new(),
+            ..CreateAuthorizationUrlRequest::default()
         };
         let other = world.create_as("web", request).await.unwrap();
         let callback_url = world.consent(&other, "full");

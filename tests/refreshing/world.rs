@@ -28,7 +28,8 @@ pub const LEASE: Duration = Duration::from_secs(4);
 const SETTINGS: &str = "[refresh]\nminimum_age = \"1s\"\npoll_interval = \"250ms\"\nlease = \"4s\"\n\
                         attempt_timeout = \"2500ms\"\n\n\
                         [provider]\nconnect_timeout = \"1s\"\ncall_timeout = \"3s\"\n\n\
-                        [server]\ngrpc_listen = \"127.0.0.1:0\"\nops_listen = \"127.0.0.1:0\"\n\n";
+                        [server]\ngrpc_listen = \"127.0.0.1:0\"\nops_listen = \"127.0.0.1:0\"\n\
+                        http_listen = \"127.0.0.1:0\"\n\n";
 
 const APP: &str = "default";
 const DAY: i64 = 86_400;

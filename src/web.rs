@@ -1,0 +1,70 @@
+//! The side that browsers and Meta see, on its own listener: the hosted callback.
+//!
+//! Every answer, errors included, carries the same headers: nothing is loaded from
+//! elsewhere, framed, cached, indexed, or told by a referrer. Nothing of a request
+//! is ever echoed, and neither `Host` nor any `X-Forwarded-*` is looked at.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use crate::metrics::PageLabels;
+use crate::service::{App, Service};
+
+mod callback;
+mod headers;
+mod page;
+
+use page::Page;
+
+/// What every page needs.
+#[derive(Clone)]
+struct Web {
+    service: Arc<Service>,
+}
+
+/// The router.
+pub fn router(service: Arc<Service>) -> Router {
+    Router::new()
+        .route("/api/auth/callback/threads", get(callback::of_only_app))
+        // The dashboard of Meta may have added a slash to what was registered.
+        .route("/api/auth/callback/threads/", get(callback::of_only_app))
+        .route("/api/auth/callback/threads/{app}", get(callback::of_app))
+        .route("/api/auth/callback/threads/{app}/", get(callback::of_app))
+        .fallback(async || nothing_here())
+        .method_not_allowed_fallback(async || not_in_this_way())
+        .layer(map_response(headers::add))
+        .with_state(Web { service })
+}
+
+impl Web {
+    /// The app that a path means: the one it names; without a name the only one, or
+    /// the one named `default`.
+    fn app(&self, name: Option<&str>) -> Option<&Arc<App>> {
+        let apps = &self.service.apps;
+        match name {
+            Some(name) => apps.get(name),
+            None if apps.len() == 1 => apps.values().next(),
+            None => apps.get("default"),
+        }
+    }
+
+    /// Counts an answer.
+    fn count(&self, page: &'static str, result: &'static str) {
+        self.service.metrics.pages.get_or_create(&PageLabels { page, result }).inc();
+    }
+}
+
+fn nothing_here() -> Response {
+    let text = ["There is no page at this address. If a link brought you here, it may have been cut short."];
+    (StatusCode::NOT_FOUND, Page::new("Nothing here", &text)).into_response()
+}
+
+fn not_in_this_way() -> Response {
+    let text = ["This address answers, but not to this kind of request."];
+    (StatusCode::METHOD_NOT_ALLOWED, Page::new("Not in this way", &text)).into_response()
+}
