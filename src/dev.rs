@@ -1,8 +1,9 @@
 //! `dev`: the whole thing on one machine, with nothing installed or registered.
 //!
 //! An embedded Postgres, the Threads simulator, the service, and a demo backend
-//! that does what a caller's backend does. Data and keys are kept in a folder,
-//! so that the second start finds what the first one linked.
+//! that does what a caller's backend does, and takes a newcomer on a tour. Data
+//! and keys are kept in a folder, so that the second start finds what the first
+//! one linked.
 
 use std::error::Error as StdError;
 use std::ffi::OsString;
@@ -11,15 +12,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{CommandResult, DevArgs, Variables, asked_to_stop, print, write_keyring, write_private};
-use crate::clock::{Clock as _, SystemClock};
-use crate::config::{Config, Keys};
+use crate::clock::{Clock, SystemClock};
 use crate::grpc::new_caller_key;
 use crate::postgres::SERVER_VARIABLE;
 use crate::readiness::Readiness;
@@ -30,9 +29,17 @@ use crate::service::Service;
 use crate::simulator::{Options as SimulatorOptions, Simulator};
 use crate::store;
 
+mod configuration;
 mod database;
 mod demo;
 mod guide;
+mod threads;
+mod travel;
+
+use configuration::{Parts, configuration};
+use demo::Demo;
+use threads::Threads;
+use travel::Travel;
 
 /// The ports unless something else has them.
 const GRPC_PORT: u16 = 50051;
@@ -40,8 +47,8 @@ const HTTP_PORT: u16 = 8080;
 const OPS_PORT: u16 = 9090;
 const SIMULATOR_PORT: u16 = 8091;
 const DEMO_PORT: u16 = 8090;
-/// Whoever changes a key while trying things out sees it work at once.
-const KEYS_RELOAD_INTERVAL: Duration = Duration::from_secs(1);
+/// The hosted callback of the only app.
+const CALLBACK_PATH: &str = "/api/auth/callback/threads";
 
 type Failure = Box<dyn StdError + Send + Sync>;
 
@@ -77,19 +84,24 @@ pub async fn run(args: &DevArgs, variables: &Variables) -> CommandResult {
     let listeners =
         Listeners::new(listen(GRPC_PORT).await?, listen(HTTP_PORT).await?, listen(OPS_PORT).await?);
     let demo_url = format!("http://{}", demo_listener.local_addr()?);
-    let redirect_uri = format!("{demo_url}/callback");
+    // Threads sends the browser to the service, and that sends it on to the demo.
+    let redirect_uri = format!("http://{}{CALLBACK_PATH}", listeners.http_address()?);
     let simulator = simulator(&redirect_uri).await?;
+    let threads = Threads::new(simulator.base_url())?;
+    let travel = Arc::new(Travel::resume(&data_dir, threads.clone()).await?);
     let config = configuration(Parts {
         database_url: database.url(),
         keyring_file,
         caller_hash: &caller_hash,
         redirect_uri: &redirect_uri,
+        return_to: &demo::return_to(&demo_url),
         simulator_url: &simulator.base_url(),
         grpc_listen: listeners.grpc_address()?,
         http_listen: listeners.http_address()?,
         ops_listen: listeners.ops_address()?,
     })?;
-    let service = Arc::new(Service::new(&config, Arc::new(SystemClock))?);
+    let service = Arc::new(Service::new(&config, Arc::clone(travel.clock()) as Arc<dyn Clock>)?);
+    travel.take_along(&service);
     let places = Places {
         grpc: listeners.grpc_address()?,
         http: format!("http://{}", listeners.http_address()?),
@@ -104,10 +116,12 @@ pub async fn run(args: &DevArgs, variables: &Variables) -> CommandResult {
     let stop = CancellationToken::new();
     let readiness = Readiness::default();
     let served = serve::run(&config, service, readiness.clone(), listeners, stop.clone().cancelled_owned());
-    let demo = demo::run(demo_listener, &places.grpc, &places.caller_key, stop.clone());
+    let demo = Arc::new(Demo::new(&places, threads, travel, stop.clone())?);
+    let shown = demo::run(demo_listener, Arc::clone(&demo));
     let announced = async {
         let ready = async {
             wait_until_ready(&readiness).await;
+            demo.begin().await;
             announce(&places, args.json);
             std::future::pending::<()>().await;
         };
@@ -118,11 +132,11 @@ pub async fn run(args: &DevArgs, variables: &Variables) -> CommandResult {
             () = ready => {}
         }
     };
-    let (served, demo, ()) = tokio::join!(stopping(&stop, served), stopping(&stop, demo), announced);
+    let (served, shown, ()) = tokio::join!(stopping(&stop, served), stopping(&stop, shown), announced);
     simulator.stop().await;
     database.stop().await;
     served?;
-    demo
+    shown
 }
 
 /// Runs a command with `DATABASE_URL` naming an empty scratch database, and
@@ -242,59 +256,6 @@ async fn listen(port: u16) -> std::io::Result<TcpListener> {
         Ok(listener) => Ok(listener),
         Err(_) => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await,
     }
-}
-
-struct Parts<'a> {
-    database_url: &'a str,
-    keyring_file: PathBuf,
-    caller_hash: &'a str,
-    redirect_uri: &'a str,
-    simulator_url: &'a str,
-    grpc_listen: SocketAddr,
-    http_listen: SocketAddr,
-    ops_listen: SocketAddr,
-}
-
-/// The configuration, through the same door as everybody's.
-fn configuration(parts: Parts<'_>) -> Result<Config, Failure> {
-    let app = SimulatorOptions::default();
-    let toml = toml::toml! {
-        [[apps]]
-        id = "default"
-
-        [[callers]]
-        name = "demo"
-        roles = ["link", "transfer", "read", "sync", "token", "erase"]
-    };
-    let mut table = toml;
-    let mut set = |list: &str, values: Vec<(&str, toml::Value)>| {
-        if let Some(toml::Value::Table(entry)) = table.get_mut(list).and_then(|list| list.get_mut(0)) {
-            entry.extend(values.into_iter().map(|(key, value)| (key.to_owned(), value)));
-        }
-    };
-    set(
-        "apps",
-        vec![
-            ("client_id", app.client_id.into()),
-            ("client_secret", app.client_secret.into()),
-            ("redirect_uris", vec![parts.redirect_uri.to_owned()].into()),
-            ("authorize_url", format!("{}/oauth/authorize", parts.simulator_url).into()),
-            ("graph_url", parts.simulator_url.into()),
-        ],
-    );
-    set("callers", vec![("key_sha256", vec![parts.caller_hash.to_owned()].into())]);
-    let environment = [
-        ("SERVER__GRPC_LISTEN", parts.grpc_listen.to_string()),
-        ("SERVER__HTTP_LISTEN", parts.http_listen.to_string()),
-        ("SERVER__OPS_LISTEN", parts.ops_listen.to_string()),
-        ("SERVER__DRAIN_TIMEOUT", "2s".to_owned()),
-        ("DATABASE__URL", parts.database_url.to_owned()),
-    ];
-    let environment = environment.map(|(name, value)| (format!("THREADS_IDENTITY__{name}"), value));
-    let mut config = Config::parse(&table.to_string(), Path::new(""), environment)?;
-    // No text: a path need not be one.
-    config.keys = Some(Keys::File { path: parts.keyring_file, reload_interval: KEYS_RELOAD_INTERVAL });
-    Ok(config)
 }
 
 /// Whether somebody named a server for `dev` and tests to use.

@@ -1,69 +1,144 @@
-//! The demo backend: what a caller's own backend does, in one file.
+//! The tour, as a demo backend: what a caller's own backend does, with a page to
+//! click.
 //!
-//! It has its own cookie session and its own gRPC client. It takes the user from
-//! its session and never from the callback, and binds the authorization to the
-//! browser by a hash of its cookie.
+//! It has its own sessions and its own gRPC client, and speaks to threads-identity
+//! as any other backend would. It takes the user from its session and never from
+//! what the browser brings, and binds each authorization to the session. The
+//! buttons that make things go wrong are the tour's own, and in `mischief` alone.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use askama::Template;
-use axum::extract::{Form, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
-use axum::middleware::map_response;
-use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{from_fn_with_state, map_response_with_state};
+use axum::response::Response;
 use axum::routing::{get, post};
-use axum::{Router, serve};
-use serde::Deserialize;
+use axum::{Router, extract::State, serve};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
-use tonic_types::StatusExt as _;
 
-use super::Failure;
-use crate::proto::v1::account_service_client::AccountServiceClient;
-use crate::proto::v1::authorization_service_client::AuthorizationServiceClient;
-use crate::proto::v1::complete_authorization_request::Answer;
-use crate::proto::v1::create_authorization_url_request::{Flow, Link};
-use crate::proto::v1::profile_service_client::ProfileServiceClient;
-use crate::proto::v1::{
-    AccountProfile, CompleteAuthorizationRequest, CreateAuthorizationUrlRequest, ListProfilesRequest,
-    UnlinkAccountRequest,
-};
-use crate::secret;
+use super::threads::Threads;
+use super::travel::Travel;
+use super::{Failure, Places};
 
-const COOKIE: &str = "demo_session";
+mod accounts;
+mod backend;
+mod linking;
+mod mischief;
+mod news;
+mod pages;
+mod reasons;
+mod session;
+
+use backend::Backend;
+use news::{News, WATCHES_MAX};
+use pages::{STYLE_DIGEST, Shown, trouble};
+use session::Sessions;
+
 /// How long open requests may take to finish once it is told to stop.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// The longest form, in bytes.
+const FORM_MAX: usize = 16 * 1024;
 
-#[derive(Clone)]
-struct Demo {
-    channel: Channel,
-    key: MetadataValue<Ascii>,
+/// The addresses of the demo to which the hosted callback may send a browser on.
+pub(super) fn return_to(demo: &str) -> [String; 2] {
+    [format!("{demo}/linked"), format!("{demo}/signed-in")]
+}
+
+/// The demo backend.
+pub(super) struct Demo {
+    sessions: Sessions,
+    backend: Backend,
+    news: News,
+    threads: Threads,
+    travel: Arc<Travel>,
+    places: Shown,
+    policy: HeaderValue,
+    watches: Arc<Semaphore>,
+    /// Counts what must be called otherwise each time.
+    number: AtomicU64,
+    stop: CancellationToken,
+}
+
+impl Demo {
+    pub(super) fn new(
+        places: &Places,
+        threads: Threads,
+        travel: Arc<Travel>,
+        stop: CancellationToken,
+    ) -> Result<Self, Failure> {
+        let Places { simulator, http, .. } = places;
+        // Chromium holds every redirect after a form to form-action too: a form of
+        // this demo leads to Threads, or by way of the hosted callback back here.
+        let policy = format!(
+            "default-src 'none'; style-src 'sha256-{}'; base-uri 'none'; frame-ancestors 'none'; \
+             form-action 'self' {simulator} {http}",
+            *STYLE_DIGEST
+        );
+        Ok(Self {
+            sessions: Sessions::load(&places.data_dir)?,
+            backend: Backend::new(&places.grpc.to_string(), &places.caller_key, &places.demo)?,
+            news: News::default(),
+            threads,
+            travel,
+            places: Shown {
+                grpc: places.grpc.to_string(),
+                http: http.clone(),
+                ops: format!("http://{}", places.ops),
+                simulator: simulator.clone(),
+                demo: places.demo.clone(),
+                data_dir: places.data_dir.display().to_string(),
+            },
+            policy: HeaderValue::from_str(&policy)?,
+            watches: Arc::new(Semaphore::new(WATCHES_MAX)),
+            number: AtomicU64::new(1),
+            stop,
+        })
+    }
+
+    /// Finds where the changes stand, so that the first page can tell what came
+    /// after. Without it, they begin with that page.
+    pub(super) async fn begin(&self) {
+        if let Err(status) = self.news.look(&self.backend, "").await {
+            tracing::warn!(code = %status.code(), "the demo does not know where the changes stand");
+        }
+    }
+
+    fn next_number(&self) -> u64 {
+        self.number.fetch_add(1, Ordering::Relaxed)
+    }
 }
 
 /// Serves the demo until it is told to stop.
-pub(super) async fn run(
-    listener: TcpListener,
-    grpc: &SocketAddr,
-    caller_key: &str,
-    stop: CancellationToken,
-) -> Result<(), Failure> {
-    let channel = Endpoint::from_shared(format!("http://{grpc}"))?.connect_lazy();
-    let demo = Demo { channel, key: format!("Bearer {caller_key}").parse()? };
+pub(super) async fn run(listener: TcpListener, demo: Arc<Demo>) -> Result<(), Failure> {
+    let stop = demo.stop.clone();
     let router = Router::new()
-        .route("/", get(page))
-        .route("/link", post(link))
-        .route("/callback", get(callback))
-        .route("/unlink", post(unlink))
-        .route("/style.css", get(style))
-        .layer(map_response(headers))
-        .with_state(Arc::new(demo));
+        .route("/", get(accounts::start))
+        .route("/link", post(linking::link))
+        .route("/sign-in", post(linking::sign_in))
+        .route("/switch", post(linking::switch))
+        .route("/linked", get(linking::linked))
+        .route("/signed-in", get(linking::signed_in))
+        .route("/ended/{reason}", get(linking::ended))
+        .route("/accounts/{id}", get(accounts::account))
+        .route("/accounts/{id}/read", post(accounts::read))
+        .route("/accounts/{id}/greet", post(accounts::greet))
+        .route("/accounts/{id}/unlink", post(accounts::unlink))
+        .route("/accounts/{id}/at-threads/{what}", post(mischief::at_threads))
+        .route("/erase", post(accounts::erase))
+        .route("/try/{how}", post(mischief::attempt))
+        .route("/time/{how}", post(mischief::time))
+        .route("/events", get(news::events))
+        .fallback(async || trouble(StatusCode::NOT_FOUND))
+        .method_not_allowed_fallback(async || trouble(StatusCode::METHOD_NOT_ALLOWED))
+        .layer(from_fn_with_state(Arc::clone(&demo), session::attach))
+        .layer(DefaultBodyLimit::max(FORM_MAX))
+        .layer(map_response_with_state(Arc::clone(&demo), headers))
+        .with_state(demo);
     let served = serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
     tokio::select! {
         ended = served => Ok(ended?),
@@ -72,196 +147,18 @@ pub(super) async fn run(
     }
 }
 
-impl Demo {
-    /// Sends the caller key with every call.
-    fn with_key(
-        &self,
-    ) -> InterceptedService<Channel, impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone + use<>>
-    {
-        let key = self.key.clone();
-        InterceptedService::new(self.channel.clone(), move |mut request: Request<()>| {
-            request.metadata_mut().insert("authorization", key.clone());
-            Ok(request)
-        })
-    }
-}
-
-/// The browser's session: a random cookie. Its hash is the user's name, so that
-/// this demo needs no storage; a real backend has users.
-struct Session {
-    cookie: String,
-    is_new: bool,
-}
-
-impl Session {
-    fn of(headers: &HeaderMap) -> Self {
-        let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-        let mut pairs =
-            cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
-        let known = pairs.find(|(name, value)| *name == COOKIE && value.len() == 32);
-        match known {
-            Some((_, value)) => Self { cookie: value.to_owned(), is_new: false },
-            None => Self { cookie: secret::hex(&secret::random::<16>()), is_new: true },
-        }
-    }
-
-    fn user_id(&self) -> String {
-        format!("demo-{}", secret::hex(&secret::sha256(&[b"user", self.cookie.as_bytes()])[..16]))
-    }
-
-    /// What only this browser session knows.
-    fn binding(&self) -> Vec<u8> {
-        secret::sha256(&[b"binding", self.cookie.as_bytes()]).to_vec()
-    }
-
-    fn answer(&self, response: impl IntoResponse) -> Response {
-        let mut response = response.into_response();
-        let cookie = format!("{COOKIE}={}; Path=/; HttpOnly; SameSite=Lax", self.cookie);
-        if let (true, Ok(value)) = (self.is_new, HeaderValue::from_str(&cookie)) {
-            response.headers_mut().append(header::SET_COOKIE, value);
-        }
-        response
-    }
-}
-
-#[derive(Template)]
-#[template(path = "demo/page.html")]
-struct Page {
-    user_id: String,
-    notice: Option<String>,
-    profiles: Vec<Shown>,
-}
-
-struct Shown {
-    account_id: String,
-    threads_user_id: String,
-    username: Option<String>,
-    name: Option<String>,
-    biography: Option<String>,
-    is_verified: Option<bool>,
-}
-
-impl From<AccountProfile> for Shown {
-    fn from(profile: AccountProfile) -> Self {
-        let account_id = profile.account_id;
-        let profile = profile.profile.unwrap_or_default();
-        Self {
-            account_id,
-            threads_user_id: profile.id,
-            username: profile.username,
-            name: profile.name,
-            biography: profile.threads_biography,
-            is_verified: profile.is_verified,
-        }
-    }
-}
-
-async fn page(State(demo): State<Arc<Demo>>, headers: HeaderMap) -> Response {
-    let session = Session::of(&headers);
-    let shown = show(&demo, &session, None).await;
-    session.answer(shown)
-}
-
-/// The page, with what there is to say.
-async fn show(demo: &Demo, session: &Session, notice: Option<String>) -> Response {
-    let mut profiles = ProfileServiceClient::new(demo.with_key());
-    let request = ListProfilesRequest { user_id: session.user_id(), ..ListProfilesRequest::default() };
-    let (profiles, notice) = match profiles.list_profiles(request).await {
-        Ok(response) => (response.into_inner().profiles, notice),
-        Err(status) => (Vec::new(), Some(sentence(&status))),
-    };
-    let profiles = profiles.into_iter().map(Shown::from).collect();
-    match (Page { user_id: session.user_id(), notice, profiles }).render() {
-        Ok(page) => Html(page).into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
-}
-
-async fn link(State(demo): State<Arc<Demo>>, headers: HeaderMap) -> Response {
-    let session = Session::of(&headers);
-    let mut authorizations = AuthorizationServiceClient::new(demo.with_key());
-    let link =
-        Link { user_id: session.user_id(), session_binding: Some(session.binding()), ..Link::default() };
-    let request = CreateAuthorizationUrlRequest {
-        flow: Some(Flow::Link(link)),
-        ..CreateAuthorizationUrlRequest::default()
-    };
-    match authorizations.create_authorization_url(request).await {
-        Ok(response) => session.answer(Redirect::to(&response.into_inner().authorization_url)),
-        Err(status) => session.answer(show(&demo, &session, Some(sentence(&status))).await),
-    }
-}
-
-/// Where Threads sends the browser back to.
-async fn callback(State(demo): State<Arc<Demo>>, uri: Uri, headers: HeaderMap) -> Response {
-    let session = Session::of(&headers);
-    let mut authorizations = AuthorizationServiceClient::new(demo.with_key());
-    let request = CompleteAuthorizationRequest {
-        answer: Some(Answer::CallbackUrl(uri.to_string())),
-        user_id: Some(session.user_id()),
-        session_binding: Some(session.binding()),
-    };
-    match authorizations.complete_authorization(request).await {
-        // Away from the address that holds the code.
-        Ok(_) => session.answer(Redirect::to("/")),
-        Err(status) => session.answer(show(&demo, &session, Some(sentence(&status))).await),
-    }
-}
-
-#[derive(Deserialize)]
-struct Unlink {
-    account_id: String,
-}
-
-async fn unlink(
-    State(demo): State<Arc<Demo>>,
-    headers: HeaderMap,
-    Form(Unlink { account_id }): Form<Unlink>,
-) -> Response {
-    let session = Session::of(&headers);
-    let mut accounts = AccountServiceClient::new(demo.with_key());
-    let request = UnlinkAccountRequest { account_id, user_id: session.user_id() };
-    match accounts.unlink_account(request).await {
-        Ok(_) => session.answer(Redirect::to("/")),
-        Err(status) => session.answer(show(&demo, &session, Some(sentence(&status))).await),
-    }
-}
-
-async fn style() -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("../../templates/demo/style.css"))
-}
-
-/// What a person is told: by the reason, never by the message.
-fn sentence(status: &Status) -> String {
-    let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
-    let text = match reason.as_str() {
-        "AUTHORIZATION_DENIED" => "You did not allow it, so nothing was linked.",
-        "ACCOUNT_LINKED_TO_ANOTHER_USER" => "That Threads account is linked to somebody else here.",
-        "PERMISSION_MISSING" => {
-            "Threads gives this app no permission for that account. Is it an accepted tester?"
-        }
-        "AUTHORIZATION_EXPIRED" | "AUTHORIZATION_CLOSED" | "CODE_REJECTED" | "AUTHORIZATION_INTERRUPTED" => {
-            "That attempt is over. Please start again."
-        }
-        "PROVIDER_UNAVAILABLE" | "STORAGE_UNAVAILABLE" | "AUTHORIZATION_IN_PROGRESS" => {
-            "That did not work just now. Reload this page to try again."
-        }
-        _ => return format!("That did not work ({reason})."),
-    };
-    text.to_owned()
-}
-
-/// Nothing may be loaded from elsewhere, framed, cached, or told by a referrer.
-async fn headers(mut response: Response) -> Response {
-    // Chromium holds redirects of a form to form-action too, and where Threads
-    // is differs between the simulator's ports.
-    const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'; \
-                          form-action 'self' http://127.0.0.1:*";
+/// Nothing may be loaded from elsewhere, framed, cached, indexed, or told by a
+/// referrer.
+async fn headers(State(demo): State<Arc<Demo>>, mut response: Response) -> Response {
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, demo.policy.clone());
     for (name, value) in [
-        (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::CACHE_CONTROL, "no-store"),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (HeaderName::from_static("x-robots-tag"), "noindex, nofollow"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     ] {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
