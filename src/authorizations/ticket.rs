@@ -104,6 +104,9 @@ fn with_ticket(url: &Url, ticket: &str, is_denial: bool) -> Url {
         // A hint for the page. What counts is in the ticket.
         url.query_pairs_mut().append_pair("error", "AUTHORIZATION_DENIED");
     }
+    // Threads ends its address in `#_`. A browser carries a fragment on through every
+    // redirect that has none of its own, down to the caller's page.
+    url.set_fragment(Some(""));
     url
 }
 

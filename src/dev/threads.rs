@@ -38,7 +38,11 @@ pub(super) enum Greeting {
 
 impl Threads {
     pub(super) fn new(base_url: String) -> Result<Self, Failure> {
-        let http = reqwest::Client::builder().timeout(CALL_MAX).redirect(Policy::none()).build()?;
+        let http = reqwest::Client::builder()
+            .user_agent("threads-identity-demo")
+            .timeout(CALL_MAX)
+            .redirect(Policy::none())
+            .build()?;
         Ok(Self { base_url, http })
     }
 

@@ -143,6 +143,7 @@ async fn a_browser_comes_back_with_a_ticket_that_links() {
     page.assert_guarded();
     assert!(page.location().starts_with(&format!("{RETURN_TO}?ticket=")), "{}", page.location());
     assert!(!page.location().contains("code=") && !page.location().contains("state="));
+    assert!(page.location().ends_with('#'), "else Threads' `#_` would come along: {}", page.location());
     assert!(page.ticket().len() <= 4096);
     assert_eq!(world.controls.count(Endpoint::CodeExchange), 0, "nothing is spent by the callback");
     assert_eq!(world.counted("select count(*) from authorizations").await, 0, "nothing is written by it");

@@ -34,8 +34,8 @@ fn notice(said: &HashMap<String, String>) -> Option<&'static str> {
         "read" => "The profile has just been read from Threads.",
         "greeted" => "Threads took the token and told the username.",
         "refused" => {
-            "Threads refused the token, and this backend reported it. An account is given up when Threads says so \
-             twice, ten minutes apart: let 20 minutes pass."
+            "Threads refused the token, and this backend reported it. threads-identity then asks Threads itself, and \
+             gives an account up when Threads says so twice, ten minutes apart: let 20 minutes pass, and use it again."
         }
         "renamed" => "Renamed at Threads. Here the old name stands until the profile is read anew.",
         "revoked" => "The person removed the app at Threads. Nobody told us: use the token and see.",

@@ -1,0 +1,160 @@
+//! What a person does with a page, and what every page must be.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use thirtyfour::By;
+
+use crate::chromium::{Browser, screenshots};
+
+/// How long anything may take before a test gives up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Each page is looked at on these screens, by light and in the dark.
+const SCREENS: [(&str, u32, u32, bool); 2] = [("phone", 390, 844, true), ("desktop", 1280, 800, false)];
+const LIGHTS: [&str; 2] = ["light", "dark"];
+
+/// Readable enough, by WCAG 2: for ordinary text and for large.
+const CONTRAST_MIN: f64 = 4.5;
+
+/// What a page must be, as seen from inside. Runs in the page, by the driver, which
+/// no policy stops.
+const EXAMINATION: &str = include_str!("page.js");
+
+impl Browser {
+    pub async fn open(&self, url: &str) {
+        self.driver.goto(url).await.unwrap();
+    }
+
+    /// Presses the button with this text.
+    pub async fn press(&self, text: &str) {
+        self.leave(By::XPath(format!("//button[normalize-space()='{text}']")), text).await;
+    }
+
+    /// Follows the link with this text.
+    pub async fn follow(&self, text: &str) {
+        self.leave(By::LinkText(text), text).await;
+    }
+
+    /// Clicks, and waits for the page to which that leads: the driver itself may
+    /// answer before the page is left.
+    async fn leave(&self, by: By, text: &str) {
+        let Ok(found) = self.driver.find(by).await else {
+            panic!("no {text:?} at {}:\n{}", self.url().await, self.text().await);
+        };
+        self.value("(window.left = true)").await;
+        found.click().await.unwrap();
+        let arrived = "window.left === undefined && document.readyState !== 'loading'";
+        let arrived = if self.waits { arrived } else { "window.left === undefined" };
+        let deadline = Instant::now() + PATIENCE;
+        // In between there may be no page to ask.
+        while self.try_value(arrived).await != Some(Value::Bool(true)) {
+            assert!(Instant::now() < deadline, "{text:?} leads nowhere");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// On the consent page: chooses somebody, and allows or denies.
+    pub async fn consent(&self, persona: &str, button: &str) {
+        let choice = By::Css(format!("input[name=persona][value={persona}]"));
+        self.driver.find(choice).await.unwrap().click().await.unwrap();
+        self.press(button).await;
+    }
+
+    pub async fn url(&self) -> String {
+        self.driver.current_url().await.unwrap().to_string()
+    }
+
+    /// All that can be read on the page.
+    pub async fn text(&self) -> String {
+        self.value("document.body.innerText").await.as_str().unwrap().to_owned()
+    }
+
+    pub async fn heading(&self) -> String {
+        self.value("document.querySelector('h1')?.innerText ?? ''").await.as_str().unwrap().to_owned()
+    }
+
+    /// The page has this heading.
+    pub async fn assert_heading(&self, expected: &str) {
+        let heading = self.heading().await;
+        assert_eq!(heading, expected, "at {}:\n{}", self.url().await, self.text().await);
+    }
+
+    /// The page says this somewhere.
+    pub async fn assert_says(&self, expected: &str) {
+        let text = self.text().await;
+        assert!(text.contains(expected), "no {expected:?} at {}:\n{text}", self.url().await);
+    }
+
+    /// Waits until the page says this.
+    pub async fn until_it_says(&self, expected: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let text = self.value("document.body?.innerText ?? ''").await;
+            if text.as_str().unwrap().contains(expected) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "it never says {expected:?}: {text}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Opens an address in a tab of its own, and stays there.
+    pub async fn open_tab(&self, url: &str) {
+        let tab = self.driver.new_tab().await.unwrap();
+        self.driver.switch_to_window(tab).await.unwrap();
+        self.open(url).await;
+    }
+
+    /// Goes to a tab, counted from the first.
+    pub async fn to_tab(&self, number: usize) {
+        let tabs = self.driver.windows().await.unwrap();
+        self.driver.switch_to_window(tabs[number].clone()).await.unwrap();
+    }
+
+    /// Looks at the page as it stands on every screen and in every light, examines
+    /// it, and keeps what it looks like.
+    pub async fn look(&self, name: &str) {
+        for (screen, width, height, mobile) in SCREENS {
+            let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile });
+            self.tool("Emulation.setDeviceMetricsOverride", size).await;
+            for light in LIGHTS {
+                let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": light }] });
+                self.tool("Emulation.setEmulatedMedia", media).await;
+                let name = format!("{name}-{screen}-{light}");
+                self.keep(&name).await;
+                self.examine(&name).await;
+            }
+        }
+        self.tool("Emulation.clearDeviceMetricsOverride", json!({})).await;
+        self.tool("Emulation.setEmulatedMedia", json!({ "features": [] })).await;
+    }
+
+    async fn keep(&self, name: &str) {
+        use base64::Engine as _;
+        let whole = json!({ "format": "png", "captureBeyondViewport": true });
+        let shot = self.tool("Page.captureScreenshot", whole).await;
+        let png = base64::engine::general_purpose::STANDARD.decode(shot["data"].as_str().unwrap()).unwrap();
+        std::fs::write(screenshots().join(format!("{name}.png")), png).unwrap();
+    }
+
+    /// No script, one heading, a language, labels, room enough, and contrast.
+    async fn examine(&self, name: &str) {
+        let found = self.value(&format!("({EXAMINATION})()")).await;
+        assert_eq!(found["flaws"], json!([]), "{name}");
+        for text in found["texts"].as_array().unwrap() {
+            let contrast = text["contrast"].as_f64().unwrap();
+            assert!(contrast >= CONTRAST_MIN, "{name}: contrast {contrast:.2} of {}", text["text"]);
+        }
+        assert_ne!(found["texts"], Value::Array(Vec::new()), "{name}: nothing to read");
+    }
+
+    /// Nothing was blocked or complained of so far. That a page has the status of an
+    /// error is no complaint.
+    pub async fn assert_quiet(&self) {
+        let log = self.driver.browser_log().await.unwrap();
+        let bad = log.iter().filter(|entry| !entry.message.contains("responded with a status of"));
+        let bad: Vec<String> = bad.map(|entry| format!("{entry:?}")).collect();
+        assert!(bad.is_empty(), "{bad:#?}");
+    }
+}
