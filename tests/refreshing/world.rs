@@ -173,15 +173,22 @@ impl World {
         self.until("every token has been refreshed", patience, query).await;
     }
 
-    /// Lets the replicas bring what they have begun to an end, and stops them.
+    /// Lets the replicas bring what they have begun to an end, and stops them; one of
+    /// them then does what is left.
     pub async fn settle(&self, patience: Duration) {
         let query = "select count(*) from accounts
                      where previous_token is not null or refresh_lease_time > clock_timestamp()
+                        or next_refresh_time <= now()
                         or (refresh_failing_time is not null and $1 < now())";
         self.until("every attempt has ended", patience, query).await;
         for replica in &self.replicas {
             replica.lock().await.stop();
         }
+        // Whoever was frozen may have found only now that somebody had taken over, and
+        // had the token refreshed once more.
+        self.replicas[0].lock().await.run();
+        self.until("nothing is left to be done", patience, query).await;
+        self.replicas[0].lock().await.stop();
     }
 
     /// Waits until this counts nothing. Postgres may be away meanwhile.
