@@ -1,11 +1,15 @@
 //! The simulator, as a client sees it on the wire.
 
+mod callbacks;
 mod codes;
 mod control_api;
 mod faults;
 mod graph;
 mod lifetimes;
+mod page;
 mod people;
+mod receiver;
+mod variants;
 mod violations;
 mod window;
 

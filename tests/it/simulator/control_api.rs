@@ -5,14 +5,14 @@ use serde_json::{Value, json as object};
 use super::{CLIENT_ID, DAY, START, World, error, json, parameter, text};
 
 /// Posts JSON to a control and returns the status and the answer.
-async fn post(world: &World, path: &str, body: Value) -> (u16, Value) {
+pub(super) async fn post(world: &World, path: &str, body: Value) -> (u16, Value) {
     let request = world.http.post(world.url(path)).header("content-type", "application/json");
     let response = request.body(body.to_string()).send().await;
     let response = response.expect("an answer");
     (response.status().as_u16(), json(response).await)
 }
 
-async fn get(world: &World, path: &str) -> Value {
+pub(super) async fn get(world: &World, path: &str) -> Value {
     json(world.get(path, &[]).await).await
 }
 
