@@ -137,12 +137,12 @@ async fn add_persona(shared: Here, Json(persona): Json<Persona>) -> Response {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 struct Action {
-    username: String,
+    username: Option<String>,
     url: Option<String>,
     banned: Option<bool>,
-    seconds: i64,
+    seconds: Option<i64>,
 }
 
 async fn act(
@@ -156,7 +156,10 @@ async fn act(
     }
     let details = body.map(|Json(details)| details).unwrap_or_default();
     match action.as_str() {
-        "rename" => controls.rename(&key, &details.username),
+        "rename" => match details.username.as_deref().filter(|username| !username.is_empty()) {
+            Some(username) => controls.rename(&key, username),
+            None => return refused(StatusCode::BAD_REQUEST, "username is needed"),
+        },
         "picture" => controls.set_picture(&key, details.url.as_deref()),
         "private" => controls.make_private(&key),
         "accept" => controls.accept_invitation(&key),
@@ -168,13 +171,17 @@ async fn act(
         "checkpoint" => controls.checkpoint(&key),
         "lapse" => controls.lapse_grant(&key),
         "ban" => controls.ban(&key, details.banned.unwrap_or(true)),
-        "throttle" => controls.throttle(&key, details.seconds),
+        "throttle" => match details.seconds {
+            Some(seconds) => controls.throttle(&key, seconds),
+            None => return refused(StatusCode::BAD_REQUEST, "seconds are needed"),
+        },
         _ => return refused(StatusCode::NOT_FOUND, "no such action"),
     }
     done()
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Grant {
     client_id: String,
     scopes: String,
@@ -206,6 +213,7 @@ async fn refreshes(shared: Here) -> Json<Value> {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Click {
     authorization_url: String,
     persona: String,
@@ -225,6 +233,7 @@ async fn consent(shared: Here, Json(click): Json<Click>) -> Response {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Script {
     endpoint: Endpoint,
     fault: Fault,
@@ -271,6 +280,7 @@ async fn time(shared: Here) -> Json<Value> {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Moment {
     now: i64,
 }
@@ -282,6 +292,7 @@ async fn set_time(shared: Here, Json(moment): Json<Moment>) -> Json<Value> {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Seconds {
     seconds: i64,
 }

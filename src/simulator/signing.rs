@@ -97,12 +97,12 @@ impl Callback {
             return signed(&json, secret, self.signature);
         }
         // Three signatures in four tell the alphabets apart; another key in the payload, another try.
-        let tries = (0_u8..=u8::MAX).map(|nonce| {
+        let mut tries = (0_u8..=u8::MAX).map(|nonce| {
             let body = json.strip_suffix('}').unwrap_or(&json);
             signed(&format!("{body},\"nonce\":{nonce}}}"), secret, self.signature)
         });
         let telling = |text: &String| text.contains(['+', '/']);
-        tries.filter(telling).next().unwrap_or_default()
+        tries.find(telling).unwrap_or_default()
     }
 
     /// The payload in the order of Meta's own samples, without spaces.
