@@ -37,6 +37,7 @@ mod fetching;
 mod harness;
 mod interrupted;
 mod keeping;
+mod kinds;
 mod leaks;
 mod linking;
 mod lists;
