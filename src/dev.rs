@@ -85,9 +85,10 @@ pub async fn run(args: &DevArgs, variables: &Variables) -> CommandResult {
         Listeners::new(listen(GRPC_PORT).await?, listen(HTTP_PORT).await?, listen(OPS_PORT).await?);
     let demo_url = format!("http://{}", demo_listener.local_addr()?);
     // Threads sends the browser to the service, and that sends it on to the demo.
-    let redirect_uri = format!("http://{}{CALLBACK_PATH}", listeners.http_address()?);
-    let simulator = simulator(&redirect_uri).await?;
-    let threads = Threads::new(simulator.base_url())?;
+    let http_url = format!("http://{}", listeners.http_address()?);
+    let redirect_uri = format!("{http_url}{CALLBACK_PATH}");
+    let simulator = simulator(&http_url, &redirect_uri).await?;
+    let threads = Threads::new(simulator.base_url(), SimulatorOptions::default().client_id)?;
     let travel = Arc::new(Travel::resume(&data_dir, threads.clone()).await?);
     let config = configuration(Parts {
         database_url: database.url(),
@@ -104,7 +105,7 @@ pub async fn run(args: &DevArgs, variables: &Variables) -> CommandResult {
     travel.take_along(&service);
     let places = Places {
         grpc: listeners.grpc_address()?,
-        http: format!("http://{}", listeners.http_address()?),
+        http: http_url,
         ops: listeners.ops_address()?,
         simulator: simulator.base_url(),
         demo: demo_url,
@@ -238,10 +239,13 @@ fn caller_key(data_dir: &Path) -> Result<(String, String), Failure> {
     Ok((key, hash))
 }
 
-async fn simulator(redirect_uri: &str) -> Result<Simulator, Failure> {
+/// Threads, which knows the addresses that its dashboard asks for.
+async fn simulator(http_url: &str, redirect_uri: &str) -> Result<Simulator, Failure> {
     let options = |port| SimulatorOptions {
         listen: (Ipv4Addr::LOCALHOST, port).into(),
         redirect_uris: vec![redirect_uri.to_owned()],
+        deauthorize_url: Some(format!("{http_url}/threads/deauthorize")),
+        data_deletion_url: Some(format!("{http_url}/threads/data-deletion")),
         ..SimulatorOptions::default()
     };
     match Simulator::start(options(SIMULATOR_PORT)).await {

@@ -129,6 +129,7 @@ pub(super) async fn run(listener: TcpListener, demo: Arc<Demo>) -> Result<(), Fa
         .route("/accounts/{id}/greet", post(accounts::greet))
         .route("/accounts/{id}/unlink", post(accounts::unlink))
         .route("/accounts/{id}/at-threads/{what}", post(mischief::at_threads))
+        .route("/deletions/{code}", get(mischief::deletion))
         .route("/erase", post(accounts::erase))
         .route("/try/{how}", post(mischief::attempt))
         .route("/time/{how}", post(mischief::time))

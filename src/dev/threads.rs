@@ -18,6 +18,7 @@ const CALL_MAX: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(super) struct Threads {
     base_url: String,
+    client_id: String,
     http: reqwest::Client,
 }
 
@@ -37,13 +38,13 @@ pub(super) enum Greeting {
 }
 
 impl Threads {
-    pub(super) fn new(base_url: String) -> Result<Self, Failure> {
+    pub(super) fn new(base_url: String, client_id: String) -> Result<Self, Failure> {
         let http = reqwest::Client::builder()
             .user_agent("threads-identity-demo")
             .timeout(CALL_MAX)
             .redirect(Policy::none())
             .build()?;
-        Ok(Self { base_url, http })
+        Ok(Self { base_url, client_id, http })
     }
 
     /// Moves its clock.
@@ -52,8 +53,25 @@ impl Threads {
     }
 
     /// Does to somebody what can be done to people there.
-    pub(super) async fn act(&self, person: &Person, action: &str, details: &Value) -> Result<(), Failure> {
-        self.control(&format!("personas/{}/{action}", person.key), details).await.map(drop)
+    pub(super) async fn act(&self, person: &Person, action: &str, details: &Value) -> Result<Value, Failure> {
+        self.control(&format!("personas/{}/{action}", person.key), details).await
+    }
+
+    /// Removes the app in somebody's settings; loudly, so that the app is told.
+    pub(super) async fn revoke(&self, person: &Person, loudly: bool) -> Result<(), Failure> {
+        self.control("knobs", &json!({ "deauthorize_on_revoke": loudly })).await?;
+        let revoked = self.act(person, "revoke", &json!({})).await?;
+        if loudly { delivered(&revoked).map(drop) } else { Ok(()) }
+    }
+
+    /// Asks for somebody's data to be deleted, by way of Threads. Answers with the
+    /// confirmation code that the service gave.
+    pub(super) async fn ask_for_deletion(&self, person: &Person) -> Result<String, Failure> {
+        let path = format!("apps/{}/data-deletion", self.client_id);
+        let answer = self.control(&path, &json!({ "persona": person.key })).await?;
+        let told: Value = serde_json::from_str(delivered(&answer)?)?;
+        let code = told["confirmation_code"].as_str().ok_or("the service gave no confirmation code")?;
+        Ok(code.to_owned())
     }
 
     /// Lets somebody click, as if in a browser. Answers with where that leads.
@@ -98,7 +116,7 @@ impl Threads {
     }
 
     /// Posts to a control.
-    pub(super) async fn control(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+    async fn control(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         let request = self.http.post(format!("{}/_simulator/{path}", self.base_url));
         let answer = request.header(CONTENT_TYPE, "application/json").body(body.to_string()).send().await?;
         let (status, text) = (answer.status(), answer.text().await?);
@@ -107,4 +125,13 @@ impl Threads {
         }
         Ok(serde_json::from_str(&text)?)
     }
+}
+
+/// What the service answered to the callback that Threads made.
+fn delivered(answer: &Value) -> Result<&str, Failure> {
+    let delivery = &answer["deliveries"][0];
+    if delivery["status"] != 200 {
+        return Err(format!("the callback of Threads was not taken: {delivery}").into());
+    }
+    delivery["body"].as_str().ok_or_else(|| "the callback of Threads was answered with nothing".into())
 }

@@ -5,7 +5,7 @@ use crate::chromium::driver;
 use crate::dev::Dev;
 
 const LINK: &str = "Link a Threads account";
-const CONSENT: &str = "App 990602627938098 asks for access";
+const CONSENT: &str = "An app asks for access";
 
 #[tokio::test]
 async fn a_person_links_an_account_and_sees_the_profile() {

@@ -62,7 +62,7 @@ async fn an_app_that_was_removed_silently_is_found_out_by_using_the_token() {
     browser.press(LINK).await;
     browser.consent("full", "Allow").await;
     let account = browser.url().await;
-    browser.press("Remove the app").await;
+    browser.press("Remove the app silently").await;
     browser.assert_says("Nobody told us").await;
     // The first time the profile has just been read: Threads took the token then.
     for _ in 0..2 {

@@ -38,19 +38,48 @@ impl Browser {
         self.follow(url.clone(), response).await
     }
 
-    /// Sends the form of a page, without following where it leads; the URL that
-    /// the form went to comes with the answer.
-    pub async fn submit_only(&mut self, page: &Page, form: &[(&str, &str)]) -> (Url, Response) {
-        let url = page.url.join(&page.action()).unwrap();
-        let request = self.http.post(url.clone()).form(form);
+    /// Presses a button of a page, without following where it leads; the URL that
+    /// its form went to comes with the answer.
+    pub async fn press_only(
+        &mut self,
+        page: &Page,
+        button: &str,
+        fields: &[(&str, &str)],
+    ) -> (Url, Response) {
+        let (action, hidden) = page.form(button);
+        let url = page.url.join(&action).unwrap();
+        let hidden = hidden.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let form: Vec<(&str, &str)> = hidden.chain(fields.iter().copied()).collect();
+        let request = self.http.post(url.clone()).form(&form);
         let response = self.send(&url, request).await;
         (url, response)
     }
 
-    /// Sends the form of a page, and follows where it leads.
-    pub async fn submit(&mut self, page: &Page, form: &[(&str, &str)]) -> Page {
-        let (url, response) = self.submit_only(page, form).await;
+    /// Presses a button of a page, and follows where it leads.
+    pub async fn press(&mut self, page: &Page, button: &str, fields: &[(&str, &str)]) -> Page {
+        let (url, response) = self.press_only(page, button, fields).await;
         self.follow(url, response).await
+    }
+
+    /// Posts any form anywhere.
+    pub async fn post(&mut self, url: &Url, form: &[(&str, &str)], headers: &[(&str, &str)]) -> Response {
+        let mut request = self.http.post(url.clone()).form(form);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(url, request).await
+    }
+
+    /// The cookie that a server has set.
+    pub fn cookie(&self, url: &Url) -> (String, String) {
+        let (name, value) = self.cookies[url.authority()].first_key_value().unwrap();
+        (name.clone(), value.clone())
+    }
+
+    /// Sets a cookie, as somebody does who makes one up.
+    pub fn set_cookie(&mut self, url: &Url, name: &str, value: &str) {
+        let jar = self.cookies.entry(url.authority().to_owned()).or_default();
+        jar.insert(name.to_owned(), value.to_owned());
     }
 
     async fn follow(&mut self, mut url: Url, mut response: Response) -> Page {
@@ -90,10 +119,31 @@ pub fn location(url: &Url, response: &Response) -> Option<Url> {
 }
 
 impl Page {
-    /// Where its last form goes.
-    fn action(&self) -> String {
-        let form = self.text.rfind("<form ").unwrap_or_else(|| panic!("no form: {}", self.text));
-        let action = self.text[form..].split_once("action=\"").unwrap().1.split('"').next().unwrap();
-        action.replace("&amp;", "&").replace("&#38;", "&")
+    /// The value of its first field of this name.
+    pub fn field(&self, name: &str) -> String {
+        let (_, rest) = self.text.split_once(&format!("name=\"{name}\" value=\"")).unwrap();
+        rest.split('"').next().unwrap().to_owned()
+    }
+
+    /// The user for whom it was made.
+    pub fn user(&self) -> String {
+        let (_, rest) = self.text.split_once("You are the user <code>").unwrap();
+        rest.split('<').next().unwrap().to_owned()
+    }
+
+    /// Where the form with this button goes, and what it hides.
+    fn form(&self, button: &str) -> (String, Vec<(String, String)>) {
+        let unescaped = |text: &str| text.replace("&amp;", "&").replace("&#38;", "&");
+        let value = |tag: &str, name: &str| {
+            let (_, rest) = tag.split_once(&format!("{name}=\""))?;
+            Some(unescaped(rest.split('"').next().unwrap()))
+        };
+        let forms = self.text.split("<form ").skip(1).map(|form| form.split("</form>").next().unwrap());
+        let mut forms = forms.filter(|form| form.contains(&format!(">{button}</button>")));
+        let form = forms.next().unwrap_or_else(|| panic!("no button {button:?}: {}", self.text));
+        let inputs = form.split("<input ").skip(1).map(|tag| tag.split('>').next().unwrap());
+        let hidden = inputs.filter(|tag| tag.contains("type=\"hidden\""));
+        let hidden = hidden.map(|tag| (value(tag, "name").unwrap(), value(tag, "value").unwrap()));
+        (value(form, "action").unwrap(), hidden.collect())
     }
 }

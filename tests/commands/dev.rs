@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use threads_identity::proto::v1::access_token_service_client::AccessTokenServiceClient;
-use threads_identity::proto::v1::account::State;
 use threads_identity::proto::v1::account_service_client::AccountServiceClient;
 use threads_identity::proto::v1::authorization_service_client::AuthorizationServiceClient;
 use threads_identity::proto::v1::complete_authorization_request::Answer;
@@ -23,17 +22,16 @@ use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 use url::Url;
 
-use crate::browser::{Browser, location};
 use crate::run::{Directory, Running, clean, command, command_of, end, run, until};
 
 /// A `dev` that runs.
-struct Dev {
+pub struct Dev {
     running: Running,
     places: Value,
 }
 
 impl Dev {
-    fn start(data_dir: &Path) -> Self {
+    pub fn start(data_dir: &Path) -> Self {
         Self::of(Running::start(&mut dev(data_dir)))
     }
 
@@ -42,11 +40,11 @@ impl Dev {
         Self { running, places }
     }
 
-    fn text(&self, name: &str) -> &str {
+    pub fn text(&self, name: &str) -> &str {
         self.places[name].as_str().unwrap_or_else(|| panic!("no {name}: {}", self.places))
     }
 
-    fn demo(&self) -> Url {
+    pub fn demo(&self) -> Url {
         self.text("demo").parse().unwrap()
     }
 
@@ -61,7 +59,7 @@ impl Dev {
         request
     }
 
-    async fn consent(&self, authorization_url: &str, persona: &str) -> String {
+    pub async fn consent(&self, authorization_url: &str, persona: &str) -> String {
         let click =
             json!({ "authorization_url": authorization_url, "persona": persona, "decision": "allow" });
         let url = format!("{}/_simulator/consent", self.text("simulator"));
@@ -73,7 +71,7 @@ impl Dev {
     }
 
     /// Links an account over gRPC.
-    async fn link(&self, user_id: &str, persona: &str) -> Account {
+    pub async fn link(&self, user_id: &str, persona: &str) -> Account {
         let mut authorizations = AuthorizationServiceClient::new(self.channel().await);
         let link = Link { user_id: user_id.to_owned(), ..Link::default() };
         let create = CreateAuthorizationUrlRequest { flow: Some(Flow::Link(link)), ..Default::default() };
@@ -88,7 +86,7 @@ impl Dev {
         completed.into_inner().account.unwrap()
     }
 
-    async fn accounts(&self) -> Vec<Account> {
+    pub async fn accounts(&self) -> Vec<Account> {
         let mut accounts = AccountServiceClient::new(self.channel().await);
         let request = self.request(ListAccountsRequest::default());
         accounts.list_accounts(request).await.unwrap().into_inner().accounts
@@ -101,7 +99,7 @@ impl Dev {
     }
 
     /// Asks it to stop, and checks that no server is left.
-    fn stop(mut self, signal: &str) {
+    pub fn stop(mut self, signal: &str) {
         let data = self.data();
         self.running.signal(signal);
         let status = self.running.wait();
@@ -115,7 +113,7 @@ impl Dev {
     }
 }
 
-fn dev(data_dir: &Path) -> Command {
+pub fn dev(data_dir: &Path) -> Command {
     let mut dev = command(["dev", "--json", "--data-dir"]);
     dev.arg(data_dir);
     dev
@@ -167,71 +165,6 @@ async fn it_says_where_everything_is_and_keeps_what_was_linked() {
     let again = dev.link("user-1", "full").await;
     assert_eq!(again.account_id, account.account_id);
     dev.stop("-TERM");
-}
-
-#[tokio::test]
-async fn a_person_links_an_account_by_clicking() {
-    let directory = Directory::new("dev-clicks");
-    let dev = Dev::start(&directory.path("data"));
-    let mut browser = Browser::new();
-    let page = browser.open(&dev.demo()).await;
-    assert_eq!(page.status, 200);
-    assert!(page.text.contains("Link a Threads account") && !page.text.contains("Username"), "{}", page.text);
-    let style = browser.open(&dev.demo().join("/style.css").unwrap()).await;
-    assert_eq!(style.status, 200);
-
-    let consent = browser.submit(&page, &[]).await;
-    assert!(consent.url.as_str().starts_with(dev.text("simulator")), "{}", consent.url);
-    assert_eq!(consent.status, 200);
-    let done = browser.submit(&consent, &[("persona", "full"), ("decision", "allow")]).await;
-    assert_eq!(
-        (done.status, done.url.as_str()),
-        (reqwest::StatusCode::OK, dev.demo().as_str()),
-        "{}",
-        done.text
-    );
-    assert!(done.text.contains("@maya.sim"), "{}", done.text);
-    // The page stays for this session, and only for it.
-    assert!(browser.open(&dev.demo()).await.text.contains("@maya.sim"));
-    assert!(!Browser::new().open(&dev.demo()).await.text.contains("@maya.sim"));
-
-    // Another session cannot take the account over, and is not told whose it is.
-    let mut other = Browser::new();
-    let page = other.open(&dev.demo()).await;
-    let consent = other.submit(&page, &[]).await;
-    let refused = other.submit(&consent, &[("persona", "full"), ("decision", "allow")]).await;
-    assert!(refused.text.contains("linked to somebody else"), "{}", refused.text);
-    // Somebody who says no links nothing.
-    let consent = other.submit(&refused, &[]).await;
-    let denied = other.submit(&consent, &[("persona", "bare"), ("decision", "deny")]).await;
-    assert!(denied.text.contains("You did not allow it"), "{}", denied.text);
-    assert_eq!(dev.accounts().await.len(), 1);
-
-    let account = dev.accounts().await.remove(0);
-    assert_eq!(account.state(), State::Active);
-    dev.stop("-INT");
-}
-
-#[tokio::test]
-async fn a_callback_of_one_browser_is_of_no_use_in_another() {
-    let directory = Directory::new("dev-fixation");
-    let dev = Dev::start(&directory.path("data"));
-    let (mut attacker, mut victim) = (Browser::new(), Browser::new());
-    let page = attacker.open(&dev.demo()).await;
-    victim.open(&dev.demo()).await;
-    let consent = attacker.submit(&page, &[]).await;
-
-    // The attacker sends the victim to a consent of the attacker's making.
-    let (from, answer) = victim.submit_only(&consent, &[("persona", "full"), ("decision", "allow")]).await;
-    let callback = location(&from, &answer).unwrap();
-    assert!(callback.as_str().starts_with(&format!("{}callback?", dev.demo())), "{callback}");
-    let ended = victim.open(&callback).await;
-    assert!(ended.text.contains("SESSION_MISMATCH") && !ended.text.contains("@maya.sim"), "{}", ended.text);
-    // And the attacker cannot complete with what the victim brought, either.
-    let ended = attacker.open(&callback).await;
-    assert!(ended.text.contains("That attempt is over"), "{}", ended.text);
-    assert!(dev.accounts().await.is_empty());
-    dev.stop("-INT");
 }
 
 #[tokio::test]

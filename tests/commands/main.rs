@@ -16,4 +16,5 @@ mod rotation;
 mod run;
 mod serve;
 mod simulate;
+mod tour;
 mod watch;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use serde_json::json;
@@ -12,9 +12,10 @@ use serde_json::json;
 use super::super::Failure;
 use super::super::travel::Pace;
 use super::Demo;
-use super::pages::{failure_page, reason_page, trouble};
+use super::pages::{Message, failure_page, page, reason_page, trouble};
 use super::reasons::reason;
-use super::session::Posted;
+use super::session::{Here, Posted};
+use crate::proto::v1::Account;
 
 /// Longer than an authorization is good, and than Threads is given between two
 /// refusals.
@@ -67,27 +68,60 @@ pub(super) async fn at_threads(
         Ok(account) => account,
         Err(status) => return reason_page(session, &reason(&status)),
     };
-    match happen(&demo, &account.threads_user_id, &what).await {
-        Ok(Some(said)) => Redirect::to(&format!("/accounts/{account_id}?said={said}")).into_response(),
+    match happen(&demo, &account, &what).await {
+        Ok(Some(there)) => Redirect::to(&there).into_response(),
         Ok(None) => trouble(StatusCode::NOT_FOUND),
         Err(failure) => failure_page(session, &failure),
     }
 }
 
-async fn happen(demo: &Demo, threads_user_id: &str, what: &str) -> Result<Option<&'static str>, Failure> {
-    let person = demo.threads.person(threads_user_id).await?;
-    match what {
+/// Lets it happen. Answers with where to go on; with nothing for what nobody does.
+async fn happen(demo: &Demo, account: &Account, what: &str) -> Result<Option<String>, Failure> {
+    let person = demo.threads.person(&account.threads_user_id).await?;
+    let said = match what {
         "rename" => {
             let username = format!("{}.renamed.{}", person.key, demo.next_number());
             demo.threads.act(&person, "rename", &json!({ "username": username })).await?;
-            Ok(Some("renamed"))
+            "renamed"
         }
         "revoke" => {
-            demo.threads.act(&person, "revoke", &json!({})).await?;
-            Ok(Some("revoked"))
+            demo.threads.revoke(&person, false).await?;
+            "revoked"
         }
-        _ => Ok(None),
+        "deauthorize" => {
+            demo.threads.revoke(&person, true).await?;
+            "deauthorized"
+        }
+        "delete" => {
+            let code = demo.threads.ask_for_deletion(&person).await?;
+            return Ok(Some(format!("/deletions/{code}")));
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(format!("/accounts/{}?said={said}", account.account_id)))
+}
+
+/// What Threads shows to whoever has asked for deletion: where to look how it stands.
+pub(super) async fn deletion(
+    State(demo): State<Arc<Demo>>,
+    Extension(session): Here,
+    Path(code): Path<String>,
+) -> Response {
+    if !code.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return trouble(StatusCode::NOT_FOUND);
     }
+    let address = format!("{}/threads/data-deletion/{code}", demo.places.http);
+    let message = Message {
+        session: Some(&session),
+        heading: "You asked for your data to be deleted",
+        text: "Threads has passed it on, and was told an address where you can see how it stands, today and for half a \
+               year.",
+        aside: "The service was called by Threads with a signed request. It erased the account at once (everybody who \
+                watches heard ERASED) and answered with this address and a confirmation code. Nothing that names \
+                the person is kept with it.",
+        link: Some((&address, "See how the deletion stands")),
+    };
+    page(StatusCode::OK, &message)
 }
 
 /// Lets time pass.

@@ -90,6 +90,12 @@ pub(super) fn telling(reason: &str) -> Telling {
             "What came with it cannot be used: it was cut short or changed on its way. Start again.",
             "The ticket was not sealed by this service for this app: STATE_INVALID.",
         ),
+        "FIELD_INVALID" => of(
+            StatusCode::BAD_REQUEST,
+            "That request makes no sense",
+            "Something in the address or in the form is not what it should be.",
+            "FIELD_INVALID. Its BadRequest names every field; those are for whoever wrote the caller.",
+        ),
         "REAUTHORIZATION_REQUIRED" => of(
             StatusCode::CONFLICT,
             "Threads asks for your consent again",
