@@ -386,6 +386,7 @@ fn secret_fields_are_marked() {
         "CompleteAuthorizationRequest.callback_url",
         "CompleteAuthorizationRequest.Parameters.state",
         "CompleteAuthorizationRequest.Parameters.code",
+        "CompleteAuthorizationRequest.ticket",
         "CompleteAuthorizationRequest.session_binding",
         "FetchAccessTokenResponse.access_token",
     ];

@@ -15,7 +15,7 @@ use crate::sealing::OpenError;
 use crate::service::{App, Service};
 use crate::states::{LinkOutcome, Step};
 use crate::store::StoreError;
-use crate::store::audit;
+use crate::store::audit::{self, Attempted};
 use crate::store::authorizations::{Authorization, Ending, Progress};
 use crate::store::claims::{self, Claim, Claimed};
 use crate::store::links::LinkedAccount;
@@ -51,10 +51,11 @@ pub async fn complete(
     // Before a code is spent for a token that nobody could open.
     service.keyring.require_current()?;
     let (user_id, session_binding) = (completion.user_id, completion.session_binding);
+    let caller = completion.caller;
     let (request, answer) = open(service, app, completion.presented)?;
     check_fields(&request, user_id.as_deref(), session_binding.as_deref())?;
     if !request.is_of(user_id.as_deref(), session_binding.as_deref()) {
-        return refuse_mismatch(service, app, request, answer, user_id, completion.caller).await;
+        return refuse_mismatch(service, app, request, answer, user_id, caller).await;
     }
     if now >= request.expire_time && service.store.authorizations.submit(request.id).await?.is_none() {
         return Err(failure(Reason::AuthorizationExpired, request.id));
@@ -67,9 +68,9 @@ pub async fn complete(
     // Those who ask the same at once share one attempt and how it ends: when it
     // fails they must not try in turn what Threads has just been unable to do.
     let key = (id, answer.hash());
-    let outcome = service
-        .completions
-        .join(&service.tasks, key, || carry_out(Arc::clone(service), Arc::clone(app), request, answer, now));
+    let outcome = service.completions.join(&service.tasks, key, || {
+        carry_out(Arc::clone(service), Arc::clone(app), request, answer, caller, now)
+    });
     let linked = timeout_at(last_moment, outcome).await;
     let linked = linked.unwrap_or_else(|_| Err(failure(Reason::AuthorizationInProgress, id)))?;
     Ok(Completed { id, account: linked.account, outcome: Outcome::new(is_sign_in, linked.outcome) })
@@ -96,11 +97,12 @@ async fn carry_out(
     app: Arc<App>,
     request: Request,
     answer: Answer,
+    caller: String,
     ask_time: OffsetDateTime,
 ) -> Result<LinkedAccount> {
     let deadline = Instant::now() + WAIT_MAX;
     if ask_time < request.expire_time
-        && let Some(completed) = begin(&service, &app, &request, &answer).await?
+        && let Some(completed) = begin(&service, &app, &request, &answer, &caller).await?
     {
         return Ok(completed);
     }
@@ -142,7 +144,8 @@ async fn refuse_mismatch(
             let ending = Ending::new(Reason::SessionMismatch);
             let claim = claim(&service, &app, &request, &answer, Some(ending));
             let (pool, user_id) = (&service.store.pool, user_id.as_deref());
-            let trail = audit::session_mismatch(pool, app.id(), request.id, user_id, &caller, now);
+            let what = Attempted::SessionMismatch;
+            let trail = audit::attempted(pool, what, app.id(), request.id, user_id, &caller, now);
             let (claimed, trail) = tokio::join!(service.store.claims.submit(claim), trail);
             claimed?;
             trail?;
@@ -191,6 +194,7 @@ async fn begin(
     app: &App,
     request: &Request,
     answer: &Answer,
+    caller: &str,
 ) -> Result<Option<LinkedAccount>> {
     let work_deadline = Instant::now() + WORK_MAX;
     let ending = matches!(answer, Answer::Denied).then(|| Ending::new(Reason::AuthorizationDenied));
@@ -199,11 +203,20 @@ async fn begin(
     match (service.store.claims.submit(claim).await?, answer) {
         (Claimed::Taken, _) => Ok(None),
         (_, Answer::Denied) => Err(failure(Reason::AuthorizationDenied, request.id)),
-        (Claimed::Ended, _) => Err(failure(Reason::CodeRejected, request.id)),
+        (Claimed::Ended, _) => Err(refuse_code(service, app, request, caller).await),
         (Claimed::Won, Answer::Code(code)) => {
             exchange::from_code(service, app, &held, code, work_deadline).await
         }
     }
+}
+
+/// A code that came with another state before: somebody has it who should not.
+async fn refuse_code(service: &Service, app: &App, request: &Request, caller: &str) -> Error {
+    tracing::warn!(authorization.id = %request.id, "a code was presented a second time, with another state");
+    let (now, user_id) = (service.clock.now(), request.user_id.as_deref());
+    let pool = &service.store.pool;
+    let noted = audit::attempted(pool, Attempted::CodeReuse, app.id(), request.id, user_id, caller, now);
+    noted.await.map_or_else(Error::from, |()| failure(Reason::CodeRejected, request.id))
 }
 
 /// Waits for the one outcome, and takes the work over if nobody is at it.

@@ -11,13 +11,32 @@ use super::{CONNECT_MAX, StoreError, UrlError, connect_options, run};
 use crate::ids::{AccountId, AuthorizationId};
 use crate::secret::DatabaseUrl;
 
-/// Notes that an authorization was presented for another user or browser
-/// session than the one it was made for.
+/// What somebody attempted that nobody does by mistake alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempted {
+    /// To complete an authorization for another user or browser session than the
+    /// one that it was made for.
+    SessionMismatch,
+    /// To spend a code that had been presented with another state.
+    CodeReuse,
+}
+
+impl Attempted {
+    fn action(self) -> &'static str {
+        match self {
+            Self::SessionMismatch => "SESSION_MISMATCH",
+            Self::CodeReuse => "CODE_REUSE",
+        }
+    }
+}
+
+/// Notes what somebody attempted with an authorization.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn session_mismatch(
+pub async fn attempted(
     pool: &PgPool,
+    what: Attempted,
     app_id: &str,
     id: AuthorizationId,
     user_id: Option<&str>,
@@ -26,11 +45,12 @@ pub async fn session_mismatch(
 ) -> Result<(), StoreError> {
     let query = sqlx::query!(
         "insert into audit (app_id, authorization_id, user_id, caller, action, audit_time)
-         values ($1, $2, $3, $4, 'SESSION_MISMATCH', $5)",
+         values ($1, $2, $3, $4, $5, $6)",
         app_id,
         id.0,
         user_id,
         caller,
+        what.action(),
         now
     );
     run(pool, async |connection| query.execute(connection).await).await?;

@@ -135,7 +135,7 @@ async fn it_says_where_everything_is_and_keeps_what_was_linked() {
     for name in ["grpc", "ops", "simulator", "demo", "caller_key", "database_url", "data_dir"] {
         assert!(!dev.text(name).is_empty());
     }
-    assert_eq!(dev.places.as_object().unwrap().len(), 7, "{}", dev.places);
+    assert_eq!(dev.places.as_object().unwrap().len(), 8, "{}", dev.places);
     assert_eq!(Path::new(dev.text("data_dir")), data_dir.canonicalize().unwrap());
     let ready = reqwest::get(format!("http://{}/readyz", dev.text("ops"))).await.unwrap();
     assert_eq!(ready.status(), 200);

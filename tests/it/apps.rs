@@ -13,7 +13,7 @@ use crate::shorthand::{
 };
 
 /// Links in the app of this caller; the account, and the authorization's id.
-async fn link_as(world: &World, caller: &str, user_id: &str, persona: &str) -> (Account, String) {
+pub async fn link_as(world: &World, caller: &str, user_id: &str, persona: &str) -> (Account, String) {
     let request = CreateAuthorizationUrlRequest {
         flow: Some(Flow::Link(link(user_id))),
         ..CreateAuthorizationUrlRequest::default()

@@ -113,16 +113,13 @@ async fn somebody_elses_flow_ends_and_its_code_is_never_spent_anywhere() {
     assert_eq!(world.controls.count(Endpoint::CodeExchange), 0);
     assert_eq!(world.counted("select count(*) from accounts").await, 0);
 
-    let trail = "select user_id, caller, action, authorization_id::text, account_id is null from audit";
+    let trail = "select user_id, action, authorization_id::text, caller, account_id is null from audit
+                 order by audit_id";
     let trail = sqlx::query(trail).fetch_all(&mut world.sql().await).await.unwrap();
-    assert_eq!(trail.len(), 2);
-    for row in trail {
-        assert_eq!(row.get::<&str, _>(0), "victim");
-        assert_eq!(row.get::<&str, _>(1), "web");
-        assert_eq!(row.get::<&str, _>(2), "SESSION_MISMATCH");
-        assert_eq!(row.get::<&str, _>(3), created.authorization_id);
-        assert!(row.get::<bool, _>(4));
-    }
+    let told: Vec<[&str; 3]> = trail.iter().map(|row| [row.get(0), row.get(1), row.get(2)]).collect();
+    let mismatch = ["victim", "SESSION_MISMATCH", &created.authorization_id];
+    assert_eq!(told, [mismatch, mismatch, ["attacker", "CODE_REUSE", &other.authorization_id]]);
+    assert!(trail.iter().all(|row| row.get::<&str, _>(3) == "web" && row.get::<bool, _>(4)));
     let found = world.authorization(&created.authorization_id).await.unwrap();
     assert_eq!((found.state(), found.failure_reason()), (State::Failed, ErrorReason::SessionMismatch));
     assert_eq!(found.user_id, "attacker");

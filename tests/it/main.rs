@@ -22,6 +22,7 @@
 mod access_tokens;
 mod accounts;
 mod apps;
+mod callback;
 mod callers;
 mod coalescing;
 mod completing;

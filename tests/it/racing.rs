@@ -78,6 +78,8 @@ async fn one_code_in_many_states_is_exchanged_once() {
         }
         assert_eq!(world.controls.count(Endpoint::CodeExchange), round + 1);
     }
+    // Each time it is noted, for somebody has a code who should not.
+    assert_eq!(world.counted("select count(*) from audit where action = 'CODE_REUSE'").await, 20 * 7);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,10 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use threads_identity::proto::v1::CreateAuthorizationUrlRequest;
+use threads_identity::proto::v1::create_authorization_url_request::Flow;
+use threads_identity::refresher::Round;
 use threads_identity::sealing::{Keyring, Place, Purpose, header_key_id};
+use threads_identity::simulator::Endpoint;
 use tonic::Code;
 use uuid::Uuid;
 
@@ -160,6 +164,21 @@ async fn a_replica_that_seals_under_a_retired_key_is_the_one_that_is_not_ready()
     let stale = Wishes { keyring: Some(stages.added.clone()), ..Wishes::default() };
     let stale = world.replica_with(stale).await;
     stale.until_not_ready("seals under a key that has been retired").await;
+    // Nor does it seal anything: what it makes could soon be opened by nobody.
+    let linked = world.linked("user-1", "full").await;
+    let url = CreateAuthorizationUrlRequest {
+        flow: Some(Flow::Link(crate::harness::link("user-2"))),
+        ..CreateAuthorizationUrlRequest::default()
+    };
+    failed(stale.create_as("web", url).await, Code::Unavailable, "KEY_UNAVAILABLE");
+    let created = world.create("user-2").await;
+    let callback_url = world.consent(&created, "home");
+    failed(stale.complete(&callback_url, "user-2").await, Code::Unavailable, "KEY_UNAVAILABLE");
+    assert_eq!(world.controls.count(Endpoint::CodeExchange), 1, "its code is not spent");
+    world.advance(Duration::from_hours(26));
+    world.make_due(&linked.account_id).await;
+    assert_eq!(stale.round().await, Round::default());
+    assert_eq!(world.round().await.attempts, 1);
     place(&file, &stages.retired);
     until("it is taken", async || !world.service.keyring.current().has(&stages.old)).await;
     let other = world.replica_with(in_file(&file)).await;
