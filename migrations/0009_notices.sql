@@ -18,6 +18,10 @@ create table deletion_requests (
 );
 create index deletion_requests_by_time on deletion_requests (request_time);
 
+-- When Meta made the newest notice by which the account was unlinked, so that the
+-- same one, played back after the person has consented anew, is known.
+alter table accounts add column deauthorize_time timestamptz;
+
 -- What else is known of the deed, such as which of the app's secrets signed.
 alter table audit add column detail text;
 

@@ -96,6 +96,7 @@ pub async fn unlink(service: &Service, app: &App, id: AccountId, user_id: &str) 
                 id,
                 user_id: Some(&user),
                 consented_until: None,
+                issue_time: None,
                 reason: StateReason::UnlinkedByCaller,
                 noted: None,
                 now,

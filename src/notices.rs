@@ -19,9 +19,9 @@ use crate::service::{App, Service};
 use crate::signed_request::{self, Refusal, SignedRequest};
 use crate::states::{AccountState, StateReason};
 use crate::store::StoreError;
-use crate::store::accounts::{Unlinking, unlink};
+use crate::store::accounts::{Unlinking, has_taken, unlink};
 use crate::store::audit;
-use crate::store::deletions::{Done, Request, Shown, Standing, carry_out, find};
+use crate::store::deletions::{Done, Shown, Standing, carry_out, find};
 use crate::store::erasures::{By, Cause, Named, Whom};
 
 /// By how much Meta's clock may be behind ours: a consent that is later than the
@@ -55,6 +55,8 @@ pub enum Forgotten {
     Erased,
     /// The person has linked it anew since.
     Outdated,
+    /// The same request has been carried out before.
+    Repeated,
     /// There is no such account.
     Unknown,
 }
@@ -152,6 +154,7 @@ async fn take_away(service: &Service, app: &App, notice: &Notice) -> Result<Deau
         id,
         user_id: None,
         consented_until: until,
+        issue_time: notice.signed.issue_time,
         reason: StateReason::Deauthorized,
         noted: Some((CALLER, &detail)),
         now,
@@ -167,16 +170,28 @@ async fn take_away(service: &Service, app: &App, notice: &Notice) -> Result<Deau
         let (done, action) = match found {
             None => (Deauthorized::Unknown, "DEAUTHORIZE_UNKNOWN"),
             Some(account) if account.state == AccountState::Unlinked => return Ok(Deauthorized::Repeated),
-            Some(account) if until.is_some_and(|until| account.authorize_time > until) => {
+            Some(account) => {
+                let is_later = until.is_some_and(|until| account.authorize_time > until);
+                if !is_later && !has_been_taken(service, notice).await? {
+                    // Linked between the two looks: once more.
+                    continue;
+                }
                 (Deauthorized::Outdated, "DEAUTHORIZE_OUTDATED")
             }
-            // Linked between the two looks: once more.
-            Some(_) => continue,
         };
         audit::note_once(pool, app.id(), id, CALLER, action, &detail, now).await?;
         return Ok(done);
     }
     Err(Error::new(Reason::StorageUnavailable))
+}
+
+/// Whether it is one that has had its effect, and the person has consented since,
+/// so soon that clocks could not tell.
+async fn has_been_taken(service: &Service, notice: &Notice) -> Result<bool> {
+    match notice.signed.issue_time {
+        Some(time) => Ok(has_taken(&service.store.pool, notice.account_id, time).await?),
+        None => Ok(false),
+    }
 }
 
 /// Takes the notice that a person wants to be forgotten: the account is erased. The
@@ -197,32 +212,36 @@ pub async fn forget(
         let (service, app, code) = (Arc::clone(service), Arc::clone(app), code.clone());
         async move { erase(&service, &app, &notice, &code).await }
     };
-    let forgotten = match service.finish(work).await? {
-        Done { erased: true, .. } => Forgotten::Erased,
-        Done { standing: Standing::LinkedSince, .. } => Forgotten::Outdated,
-        Done { .. } => Forgotten::Unknown,
-    };
+    let forgotten = service.finish(work).await?;
     tracing::info!(app = app.id(), signed_with, ?forgotten, "a person asked to be forgotten");
     Ok((code, forgotten))
 }
 
-async fn erase(service: &Service, app: &App, notice: &Notice, code: &ConfirmationCode) -> Result<Done> {
+async fn erase(service: &Service, app: &App, notice: &Notice, code: &ConfirmationCode) -> Result<Forgotten> {
     let pool = &service.store.pool;
+    // Without a time it may be the same or another.
+    if notice.signed.issue_time.is_some()
+        && find(pool, code).await?.is_some_and(|shown| shown.standing == Standing::Completed)
+    {
+        return Ok(Forgotten::Repeated);
+    }
     let detail = notice.detail();
     let by = By { cause: Cause::Meta, caller: CALLER, detail: Some(&detail), now: notice.now };
     let named = Named { id: notice.account_id, app_id: app.id().to_owned(), erase_time: notice.erase_time() };
-    let consented_until = notice.consented_until();
-    let request = Request { named: named.clone(), consented_until, code };
     let named = [named];
+    let whom = Whom::Requested(&named, notice.consented_until());
     let mut tries = 1;
     loop {
         let erased = async {
-            erasures::forget_bulk(pool, Whom::Requested(&named, consented_until), by).await?;
-            carry_out(pool, &request, by).await
+            erasures::forget_bulk(pool, whom, by).await?;
+            carry_out(pool, &named[0], notice.consented_until(), code, by).await
         };
         match erased.await {
             Err(StoreError::Conflict) if tries < TRIES => tries += 1,
-            done => return Ok(done?),
+            Ok(Done { erased: true, .. }) => return Ok(Forgotten::Erased),
+            Ok(Done { standing: Standing::LinkedSince, .. }) => return Ok(Forgotten::Outdated),
+            Ok(Done { .. }) => return Ok(Forgotten::Unknown),
+            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -113,9 +113,9 @@ pub fn verify(
         .into_iter()
         .find_map(|(which, secret)| has_signed(secret?, payload, &signature).then_some(which))
         .ok_or(Refusal::Signature)?;
-    let json = decode(payload).ok_or(Refusal::Payload)?;
+    let json = decode(payload).and_then(|json| String::from_utf8(json).ok()).ok_or(Refusal::Payload)?;
     let Payload { algorithm, user_id, issued_at } =
-        serde_json::from_slice(&json).map_err(|_| Refusal::Payload)?;
+        serde_json::from_str(&json).map_err(|_| Refusal::Payload)?;
     if !text_of(&algorithm).is_some_and(|name| name.eq_ignore_ascii_case("HMAC-SHA256")) {
         return Err(Refusal::Algorithm);
     }

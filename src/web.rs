@@ -12,7 +12,6 @@ use axum::http::StatusCode;
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use tokio::time::Instant;
 
 use crate::metrics::PageLabels;
 use crate::service::{App, Service};
@@ -58,11 +57,7 @@ pub fn router(service: Arc<Service>, public_url: &str) -> Router {
         .fallback(async || nothing_here())
         .method_not_allowed_fallback(async || not_in_this_way())
         .layer(map_response(headers::add))
-        .with_state(Web {
-            service,
-            public_url: Arc::from(public_url),
-            peers: Arc::new(Peers::new(Instant::now())),
-        })
+        .with_state(Web { service, public_url: Arc::from(public_url), peers: Arc::default() })
 }
 
 impl Web {

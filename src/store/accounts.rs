@@ -258,6 +258,8 @@ pub struct Unlinking<'a> {
     pub user_id: Option<&'a str>,
     /// When its newest consent may have been given at the latest.
     pub consented_until: Option<OffsetDateTime>,
+    /// When it was said, if that was elsewhere: nothing that was said before counts.
+    pub issue_time: Option<OffsetDateTime>,
     /// Why.
     pub reason: StateReason,
     /// Who says so, for the trail; a caller's own unlinking is in the events alone.
@@ -284,9 +286,12 @@ pub async fn unlink(pool: &PgPool, unlinking: &Unlinking<'_>) -> Result<Option<A
                    next_refresh_time = null, refresh_attempt = refresh_attempt + 1, refresh_lease_time = null,
                    previous_token = null, previous_token_expire_time = null,
                    previous_token_refresh_time = null, strike_time = null, strike_reason = null,
-                   refresh_failing_time = null, refresh_failures = 0, refresh_failing_told = false
+                   refresh_failing_time = null, refresh_failures = 0, refresh_failing_told = false,
+                   deauthorize_time = coalesce($9, deauthorize_time)
                where account_id = $1 and app_id = $2 and ($3::text is null or user_id = $3)
-                 and ($6::timestamptz is null or authorize_time <= $6) and state <> 'UNLINKED'
+                 and ($6::timestamptz is null or authorize_time <= $6)
+                 and ($9::timestamptz is null or deauthorize_time is null or deauthorize_time < $9)
+                 and state <> 'UNLINKED'
                returning *
            ), emitted as (
                insert into events (app_id, account_id, user_id, kind, event_time)
@@ -311,10 +316,24 @@ pub async fn unlink(pool: &PgPool, unlinking: &Unlinking<'_>) -> Result<Option<A
         unlinking.now,
         unlinking.consented_until,
         unlinking.noted.map(|(caller, _)| caller),
-        unlinking.noted.map(|(_, detail)| detail)
+        unlinking.noted.map(|(_, detail)| detail),
+        unlinking.issue_time
     );
     let row = run(pool, async |connection| query.fetch_optional(connection).await).await?;
     Ok(parse_all(row.into_iter().collect())?.pop())
+}
+
+/// Whether an account was unlinked by a notice of this time, or of a later one.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn has_taken(pool: &PgPool, id: AccountId, issue_time: OffsetDateTime) -> Result<bool, StoreError> {
+    let query = sqlx::query_scalar!(
+        r#"select exists (select from accounts where account_id = $1 and deauthorize_time >= $2) as "taken!""#,
+        id.0,
+        issue_time
+    );
+    run(pool, async |connection| query.fetch_one(connection).await).await
 }
 
 /// Stores a profile that has just been read, unless the account has been

@@ -8,16 +8,6 @@ use super::erasures::{By, Named, Whom, erase_within};
 use super::{StoreError, run};
 use crate::ids::ConfirmationCode;
 
-/// A person's request to be forgotten.
-pub struct Request<'a> {
-    /// The account, and from when on a consent counts again.
-    pub named: Named,
-    /// When its newest consent may have been given at the latest.
-    pub consented_until: Option<OffsetDateTime>,
-    /// What the person looks it up by.
-    pub code: &'a ConfirmationCode,
-}
-
 /// What a request came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
@@ -52,12 +42,17 @@ pub struct Done {
 ///
 /// # Errors
 /// [`StoreError`]; then nothing is done.
-pub async fn carry_out(pool: &PgPool, request: &Request<'_>, by: By<'_>) -> Result<Done, StoreError> {
-    let hash = request.code.hash();
+pub async fn carry_out(
+    pool: &PgPool,
+    named: &Named,
+    consented_until: Option<OffsetDateTime>,
+    code: &ConfirmationCode,
+    by: By<'_>,
+) -> Result<Done, StoreError> {
+    let hash = code.hash();
     let work = async |connection: &mut PgConnection| {
         let mut transaction = connection.begin().await?;
-        let named = std::slice::from_ref(&request.named);
-        let whom = Whom::Requested(named, request.consented_until);
+        let whom = Whom::Requested(std::slice::from_ref(named), consented_until);
         let erased = erase_within(&mut transaction, whom, by, 1).await? > 0;
         let is_left = sqlx::query_scalar!(
             r#"with account as (
@@ -80,8 +75,8 @@ pub async fn carry_out(pool: &PgPool, request: &Request<'_>, by: By<'_>) -> Resu
                )
                select is_left as "is_left!" from account"#,
             hash.as_slice(),
-            request.named.app_id,
-            request.named.id.0,
+            named.app_id,
+            named.id.0,
             by.now,
             erased,
             by.caller,

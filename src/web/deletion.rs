@@ -2,6 +2,7 @@
 //! page names nobody, and looks the same for every code that there is not.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{ConnectInfo, Path, State};
@@ -28,9 +29,9 @@ pub(super) async fn status(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     code: Result<Path<String>, PathRejection>,
 ) -> Response {
-    if let Err(seconds) = web.peers.admit(peer.ip(), Instant::now()) {
+    if let Err(wait) = web.peers.admit(peer.ip(), Instant::now()) {
         web.count(PAGE, "limited");
-        return too_many(seconds);
+        return too_many(wait);
     }
     let Some(code) = code.ok().and_then(|Path(code)| ConfirmationCode::parse(&code)) else {
         return unknown(&web);
@@ -88,8 +89,8 @@ fn unknown(web: &Web) -> Response {
     (StatusCode::NOT_FOUND, Page::new("No such request", &text)).into_response()
 }
 
-fn too_many(seconds: u64) -> Response {
+fn too_many(wait: Duration) -> Response {
     let text = ["Too many requests have come from where you are. Wait a minute and load this page again."];
-    let wait = [(header::RETRY_AFTER, seconds.to_string())];
+    let wait = [(header::RETRY_AFTER, (wait.as_secs() + 1).to_string())];
     (StatusCode::TOO_MANY_REQUESTS, wait, Page::new("One moment", &text)).into_response()
 }

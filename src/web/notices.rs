@@ -97,6 +97,7 @@ async fn deleted(web: &Web, app: Option<&str>, headers: &HeaderMap, body: Body) 
             let result = match forgotten {
                 Forgotten::Erased => "erased",
                 Forgotten::Outdated => "outdated",
+                Forgotten::Repeated => "repeated",
                 Forgotten::Unknown => "unknown",
             };
             web.count(PAGE, result);

@@ -1,56 +1,69 @@
 //! How often one peer may ask: so many at once, and then one a second.
-//!
-//! The memory is as large as it ever gets from the beginning, whoever comes: peers
-//! share places by a hash that nobody outside can compute. Two who meet share a
-//! limit, which is the price.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 /// How many requests a peer may make at once.
-pub(super) const BURST: u64 = 60;
+const BURST: u32 = 60;
 /// How long it takes until one more is allowed.
 const REFILL: Duration = Duration::from_secs(1);
-/// How many places there are.
-const PLACES: usize = 1 << 14;
+/// How many peers are remembered. Whoever comes from more places than this could ask
+/// so often without being forgotten, too.
+const PEERS_MAX: usize = 16 * 1024;
 
 /// The peers of late.
-pub(super) struct Peers {
-    /// Of each place, when it will have had its requests allowed again, in
-    /// milliseconds since the start (the generic cell rate algorithm).
-    places: Box<[AtomicU64]>,
-    start: Instant,
-    hasher: RandomState,
+#[derive(Default)]
+pub(super) struct Peers(Mutex<Seen>);
+
+#[derive(Default)]
+struct Seen {
+    /// Of each peer, when it will have all its requests again (the generic cell rate
+    /// algorithm). Who has them is as good as forgotten.
+    whole: HashMap<u128, Instant>,
+    swept: Option<Instant>,
 }
 
 impl Peers {
-    /// Nobody yet.
-    pub(super) fn new(start: Instant) -> Self {
-        let places = (0..PLACES).map(|_| AtomicU64::new(0)).collect();
-        Self { places, start, hasher: RandomState::new() }
-    }
-
-    /// Counts a request in; if it is one too many, in how many seconds to come
-    /// again.
-    pub(super) fn admit(&self, peer: IpAddr, now: Instant) -> Result<(), u64> {
-        let refill = millis(REFILL);
-        let now = millis(now.saturating_duration_since(self.start));
-        let place = usize::try_from(self.hasher.hash_one(network(peer))).unwrap_or(usize::MAX);
-        let place = &self.places[place % PLACES];
-        let admitted = place.try_update(Ordering::Relaxed, Ordering::Relaxed, |full| {
-            let full = full.max(now);
-            (full - now <= (BURST - 1) * refill).then_some(full + refill)
-        });
-        admitted.map(drop).map_err(|full| (full - now).saturating_sub((BURST - 1) * refill).div_ceil(1000))
+    /// Counts a request in; if it is one too many, how long to wait.
+    pub(super) fn admit(&self, peer: IpAddr, now: Instant) -> Result<(), Duration> {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let peer = network(peer);
+        if !seen.whole.contains_key(&peer) {
+            seen.make_room(now);
+        }
+        let whole = seen.whole.entry(peer).or_insert(now);
+        let due = whole.saturating_duration_since(now);
+        match due.checked_sub(REFILL * (BURST - 1)) {
+            Some(wait) if !wait.is_zero() => Err(wait),
+            _ => {
+                *whole = now + due + REFILL;
+                Ok(())
+            }
+        }
     }
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+impl Seen {
+    /// Keeps the number of peers within its limit.
+    fn make_room(&mut self, now: Instant) {
+        if self.whole.len() < PEERS_MAX {
+            return;
+        }
+        // Not with every request: it goes through all of them.
+        if self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= REFILL) {
+            self.whole.retain(|_, whole| *whole > now);
+            self.swept = Some(now);
+        }
+        if self.whole.len() >= PEERS_MAX
+            && let Some(any) = self.whole.keys().next().copied()
+        {
+            self.whole.remove(&any);
+        }
+    }
 }
 
 /// What one peer has: an address, or in IPv6 the 64 bits before what everybody
@@ -73,15 +86,17 @@ mod tests {
     #[test]
     fn a_peer_has_its_burst_and_then_one_a_second() {
         let start = Instant::now();
-        let peers = Peers::new(start);
+        let peers = Peers::default();
         let peer = ip("192.0.2.1");
         for _ in 0..BURST {
             assert_eq!(peers.admit(peer, start), Ok(()));
         }
-        assert_eq!(peers.admit(peer, start), Err(1));
-        assert_eq!(peers.admit(peer, start + Duration::from_millis(999)), Err(1));
+        assert_eq!(peers.admit(peer, start), Err(REFILL));
+        assert_eq!(peers.admit(ip("192.0.2.2"), start), Ok(()), "another is another");
+        let nearly = Duration::from_millis(999);
+        assert_eq!(peers.admit(peer, start + nearly), Err(Duration::from_millis(1)));
         assert_eq!(peers.admit(peer, start + REFILL), Ok(()));
-        assert_eq!(peers.admit(peer, start + REFILL), Err(1));
+        assert_eq!(peers.admit(peer, start + REFILL), Err(REFILL));
         let later = start + Duration::from_hours(1000);
         assert_eq!((0..100).filter(|_| peers.admit(peer, later).is_ok()).count(), 60);
     }
@@ -96,13 +111,16 @@ mod tests {
     }
 
     #[test]
-    fn many_peers_do_not_stand_in_each_others_way() {
+    fn no_more_peers_are_remembered_than_the_limit() {
         let start = Instant::now();
-        let peers = Peers::new(start);
-        let refused = (0..2000_u32)
-            .flat_map(|n| std::iter::repeat_n(IpAddr::from(n.to_be_bytes()), 12))
-            .filter(|peer| peers.admit(*peer, start).is_err());
-        // Six would have to meet at one place of sixteen thousand.
-        assert_eq!(refused.count(), 0);
+        let peers = Peers::default();
+        let count = |peers: &Peers| peers.0.lock().unwrap().whole.len();
+        for n in 0..3 * u32::try_from(PEERS_MAX).unwrap() {
+            assert_eq!(peers.admit(IpAddr::from(n.to_be_bytes()), start), Ok(()));
+        }
+        assert_eq!(count(&peers), PEERS_MAX);
+        // Whoever has been idle is not remembered at all.
+        assert_eq!(peers.admit(ip("192.0.2.1"), start + REFILL), Ok(()));
+        assert_eq!(count(&peers), 1);
     }
 }
