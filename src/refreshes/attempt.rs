@@ -8,11 +8,12 @@ use tokio::time::{Instant, sleep};
 
 use super::schedule;
 use crate::error::{Error, Reason, Result};
+use crate::ids::AccountId;
 use crate::secret::AccessToken;
 use crate::service::{App, Service};
 use crate::states::StateReason;
 use crate::store::StoreError;
-use crate::store::refreshes::{Failing, Held, Strike};
+use crate::store::refreshes::{Failing, Held, Strike, refresh_soon};
 use crate::store::settlements::{Settlement, TokenMove, Told};
 use crate::threads::Failure;
 
@@ -37,7 +38,14 @@ impl Attempt<'_> {
             Err(failure) if works && failure.strike().is_some() => {
                 return Err(self.refused_to_refresh(&held, failure).await);
             }
-            Err(failure) => return Err(self.refused(held, failure, TokenMove::Keep).await),
+            Err(failure) => {
+                let (id, attempt, is_unknown) = (held.id, held.attempt, failure.sent && !failure.answered);
+                let error = self.refused(held, failure, TokenMove::Keep).await;
+                if is_unknown {
+                    self.overtaken(id, attempt).await;
+                }
+                return Err(error);
+            }
         };
         let now = self.service.clock.now();
         let expire_time = now + long.lifetime;
@@ -55,12 +63,24 @@ impl Attempt<'_> {
         // must not lose it.
         if !self.store_firmly(&settlement).await? {
             tracing::info!(account.id = %held.id, "a token was refreshed after the account had moved on");
+            self.overtaken(held.id, held.attempt).await;
             return Ok(());
         }
         held.strike = None;
         held.previous_token = Some(std::mem::take(&mut held.token));
         (held.token_refresh_time, held.token_expire_time) = (now, expire_time);
         self.prove(held, &long.token).await
+    }
+
+    /// A refresh that outlived its lease may have reached Threads after that of whoever
+    /// took over, and then the stored token is not the newest. Nothing tells which of
+    /// the two is; both work, and the next refresh, which comes early, settles it.
+    async fn overtaken(&self, id: AccountId, attempt: i64) {
+        let Service { store, clock, refresh, .. } = self.service;
+        let early = refresh_soon(&store.pool, id, attempt, refresh.minimum_age, clock.now()).await;
+        if let Err(error) = early {
+            tracing::warn!(account.id = %id, "an early refresh was not planned: {error}");
+        }
     }
 
     /// Threads has refused once: whether the token works decides, not whether it can be

@@ -253,6 +253,32 @@ pub async fn expire(pool: &PgPool, now: OffsetDateTime, limit: i64) -> Result<i6
     run(pool, async |connection| query.fetch_one(connection).await).await
 }
 
+/// Has an account's token refreshed as soon as its age allows, if another attempt
+/// than this one has come after it.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn refresh_soon(
+    pool: &PgPool,
+    id: AccountId,
+    attempt: i64,
+    minimum_age: Duration,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    let query = sqlx::query!(
+        "update accounts
+         set next_refresh_time = least(next_refresh_time,
+                                       greatest(token_refresh_time + make_interval(secs => $3), $4))
+         where account_id = $1 and state = 'ACTIVE' and refresh_attempt > $2",
+        id.0,
+        attempt,
+        minimum_age.as_secs_f64(),
+        now
+    );
+    run(pool, async |connection| query.execute(connection).await).await?;
+    Ok(())
+}
+
 /// Notes a refusal that was met outside an attempt, as the first strike, unless
 /// the token is another by now or somebody is at it.
 ///

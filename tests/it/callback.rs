@@ -114,6 +114,11 @@ async fn come_back(world: &World, created: &CreateAuthorizationUrlResponse, deci
     get(world, &format!("{PATH}?{}", query(&url))).await
 }
 
+/// The ticket for what a browser was sent back with.
+pub async fn ticket_of(world: &World, callback_url: &str) -> String {
+    get(world, &format!("{PATH}?{}", query(callback_url))).await.ticket()
+}
+
 fn with_ticket(ticket: &str, user_id: &str) -> CompleteAuthorizationRequest {
     CompleteAuthorizationRequest {
         answer: Some(Answer::Ticket(ticket.to_owned())),

@@ -39,6 +39,7 @@ mod forgetting_races;
 mod harness;
 mod interrupted;
 mod keeping;
+mod kinds;
 mod leaks;
 mod linking;
 mod lists;

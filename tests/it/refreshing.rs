@@ -401,6 +401,34 @@ async fn a_database_that_is_away_for_a_moment_does_not_lose_the_new_token() {
     assert_eq!(Some(world.token_of(&linked).await), world.controls.newest_token("full"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_lost_the_lease_leaves_the_token_and_has_it_refreshed_early() {
+    let world = World::start().await;
+    let linked = world.linked("user-1", "full").await;
+    let id = &linked.account_id;
+    world.advance(26 * HOUR);
+    world.make_due(id).await;
+    // One replica hangs in its call for as long as its lease, as a frozen one would.
+    world.controls.fault_next(Endpoint::Refresh, Fault::Delay(Duration::from_secs(2)));
+    let taken_over = async {
+        world.controls.received(Endpoint::Refresh, 1).await;
+        world.meddle("update accounts set refresh_lease_time = now() - interval '1 second'").await;
+        let other = world.replica().await;
+        assert_eq!(other.round().await.attempts, 1);
+        world.token_of(&linked).await
+    };
+    let (late, stored) = tokio::join!(world.round(), taken_over);
+    assert_eq!((late.attempts, world.controls.count(Endpoint::Refresh)), (1, 2));
+    assert_eq!(world.token_of(&linked).await, stored, "the late one writes no token");
+    // Which of the two Threads gave last cannot be told, so the next comes as soon as it may.
+    world.advance(24 * HOUR);
+    assert_eq!(world.round().await.attempts, 0, "Threads refuses a younger token");
+    world.advance(2 * HOUR);
+    assert_eq!(world.round().await.attempts, 1);
+    assert_eq!(Some(world.token_of(&linked).await), world.controls.newest_token("full"));
+    assert_eq!(world.happened(id).await, "LINKED TOKEN_REFRESHED TOKEN_REFRESHED");
+}
+
 /// A real clock that has jumped sixty-one days ahead.
 struct Ahead;
 

@@ -26,17 +26,16 @@ impl Verdict {
         if active != i64::try_from(world.accounts).unwrap() {
             faults.push(format!("{active} of {} accounts are left", world.accounts));
         }
-        for (key, token) in world.stored_tokens().await {
-            match token {
-                None => faults.push(format!("{key}: no token that opens")),
+        for (person, token) in world.stored_tokens().await {
+            let fault = match token {
+                None => "no token that opens",
                 Some(token) if !world.controls.is_newest(&token) => {
-                    faults.push(format!("{key}: the stored token is not the one given last"));
+                    "the stored token is not the one given last"
                 }
-                Some(_) => {}
-            }
-            if world.controls.refresh_count(&key) == 0 {
-                faults.push(format!("{key}: was never refreshed"));
-            }
+                Some(_) if world.controls.refresh_count(&person.key) == 0 => "it was never refreshed",
+                Some(_) => continue,
+            };
+            faults.push(format!("{}: {fault}\n{}", person.key, world.history(&person)));
         }
         for (number, replica) in world.replicas.iter().enumerate() {
             if let Some(how) = &replica.lock().await.deserted {

@@ -57,7 +57,7 @@ impl World {
     /// replicas begin.
     pub async fn start(accounts: u64, due_within: Duration) -> Self {
         let home = Home::new();
-        let postgres = Postgres::start(home.0.join("data")).await;
+        let postgres = Postgres::start(home.path.join("server")).await;
         let database_url = postgres.url();
         store::migrate(&DatabaseUrl::new(database_url.clone())).await.unwrap();
 
@@ -71,7 +71,7 @@ impl World {
         }
         let defaults = Options::default();
         let base = simulator.base_url();
-        let config = home.0.join("config.toml");
+        let config = home.path.join("config.toml");
         let text = format!(
             "{SETTINGS}[[apps]]\nid = \"{APP}\"\nclient_id = \"{}\"\nclient_secret = \"{}\"\n\
              redirect_uris = [\"https://id.example.com/callback\"]\nauthorize_url = \"{base}/oauth/authorize\"\n\
@@ -146,8 +146,8 @@ impl World {
         self.keyring.id_key().account_id(APP, &ThreadsUserId::parse(&person.id).unwrap())
     }
 
-    /// The key of the person whose account it is, and the token that is stored.
-    pub async fn stored_tokens(&self) -> Vec<(String, Option<String>)> {
+    /// The person whose account it is, and the token that is stored.
+    pub async fn stored_tokens(&self) -> Vec<(Persona, Option<String>)> {
         let mut sql = self.sql().await.unwrap();
         let rows: Vec<(Uuid, Option<Vec<u8>>)> =
             sqlx::query_as("select account_id, token from accounts").fetch_all(&mut sql).await.unwrap();
@@ -157,7 +157,7 @@ impl World {
             let id = self.account_id(&person);
             let sealed = tokens.remove(&id.0).flatten();
             let opened = sealed.and_then(|sealed| self.keyring.open(place(&id), &sealed).ok());
-            (person.key, opened.map(|token| String::from_utf8(token.to_vec()).unwrap()))
+            (person, opened.map(|token| String::from_utf8(token.to_vec()).unwrap()))
         });
         opened.collect()
     }
@@ -173,15 +173,22 @@ impl World {
         self.until("every token has been refreshed", patience, query).await;
     }
 
-    /// Lets the replicas bring what they have begun to an end, and stops them.
+    /// Lets the replicas bring what they have begun to an end, and stops them; one of
+    /// them then does what is left.
     pub async fn settle(&self, patience: Duration) {
         let query = "select count(*) from accounts
                      where previous_token is not null or refresh_lease_time > clock_timestamp()
+                        or next_refresh_time <= now()
                         or (refresh_failing_time is not null and $1 < now())";
         self.until("every attempt has ended", patience, query).await;
         for replica in &self.replicas {
             replica.lock().await.stop();
         }
+        // Whoever was frozen may have found only now that somebody had taken over, and
+        // had the token refreshed once more.
+        self.replicas[0].lock().await.run();
+        self.until("nothing is left to be done", patience, query).await;
+        self.replicas[0].lock().await.stop();
     }
 
     /// Waits until this counts nothing. Postgres may be away meanwhile.
@@ -209,6 +216,22 @@ impl World {
 
     async fn sql(&self) -> sqlx::Result<PgConnection> {
         PgConnection::connect(&self.database_url).await
+    }
+
+    /// What became of this person's tokens: as Threads saw it, and as the replicas
+    /// logged it.
+    pub fn history(&self, person: &Persona) -> String {
+        let id = self.account_id(person).to_string();
+        let refreshes =
+            self.controls.refreshes().into_iter().filter(|refresh| *refresh.persona == person.key);
+        let mut lines: Vec<String> = refreshes.map(|refresh| format!("{refresh:?}")).collect();
+        for (number, replica) in self.replicas.iter().enumerate() {
+            let log = replica.try_lock().map(|replica| fs::read_to_string(&replica.log).unwrap_or_default());
+            let log = log.unwrap_or_default();
+            let told = log.lines().filter(|line| line.contains(&id));
+            lines.extend(told.map(|line| format!("replica {number}: {line}")));
+        }
+        lines.join("\n")
     }
 
     /// The end of what the replicas logged.
@@ -267,7 +290,7 @@ impl Replica {
         let mut command = Command::new(env!("CARGO_BIN_EXE_threads-identity"));
         command.args(["serve", "--config"]).arg(&self.config).env_clear();
         command.env("DATABASE_URL", &self.database_url).env("THREADS_IDENTITY_KEY", &self.keyring);
-        command.env("RUST_LOG", "warn").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.env("RUST_LOG", "info").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.child = Some(command.spawn().unwrap());
     }
 
@@ -363,7 +386,11 @@ impl Postgres {
 
 /// A directory that is gone after the test; a later run of any tests removes what
 /// a killed one left.
-struct Home(PathBuf);
+struct Home {
+    path: PathBuf,
+    /// Says that it is in use, also while its Postgres is down.
+    _lock: File,
+}
 
 impl Home {
     fn new() -> Self {
@@ -373,13 +400,15 @@ impl Home {
         let path = base.join(format!("threads-identity-test-{name}"));
         // Others may pass but not look: the server may have to run as another user.
         DirBuilder::new().mode(0o711).create(&path).unwrap();
-        Self(path)
+        let lock = File::create(path.join("data.lock")).unwrap();
+        lock.try_lock().unwrap();
+        Self { path, _lock: lock }
     }
 }
 
 impl Drop for Home {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        let _ = fs::remove_dir_all(&self.path);
     }
 }
 

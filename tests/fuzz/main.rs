@@ -1,0 +1,76 @@
+//! What strangers send, changed at random: nothing panics, and what is taken is
+//! what an independent reading takes.
+//!
+//! Here each property meets inputs made from examples by a generator with a fixed
+//! seed. `just fuzz TARGET SECONDS` runs the same properties under libFuzzer, which
+//! looks for inputs that reach new code.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod properties;
+
+use properties::callback;
+
+/// How many inputs a property meets.
+const INPUTS: usize = 100_000;
+
+/// A generator of numbers that is the same in every run: splitmix64.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// One of so many.
+    fn below(&mut self, many: usize) -> usize {
+        usize::try_from(self.next() % u64::try_from(many.max(1)).unwrap()).unwrap()
+    }
+
+    fn one_of<'a, T: ?Sized>(&mut self, all: &[&'a T]) -> &'a T {
+        all[self.below(all.len())]
+    }
+}
+
+/// An example, changed in a few places by what matters to the format.
+fn changed(numbers: &mut Numbers, examples: &[&str], pieces: &[&str]) -> Vec<u8> {
+    let mut bytes = numbers.one_of(examples).as_bytes().to_vec();
+    for _ in 0..numbers.below(6) {
+        let at = numbers.below(bytes.len() + 1);
+        match numbers.below(6) {
+            0 => bytes.insert(at, numbers.next().to_le_bytes()[0]),
+            1 if at < bytes.len() => bytes[at] = numbers.next().to_le_bytes()[0],
+            2 if at < bytes.len() => {
+                let end = at + numbers.below(bytes.len() - at) + 1;
+                bytes.drain(at..end);
+            }
+            3 => bytes.truncate(at),
+            4 => {
+                let repeated = bytes[at..].to_vec();
+                bytes.extend(repeated);
+            }
+            _ => {
+                let piece = numbers.one_of(pieces).bytes();
+                bytes.splice(at..at, piece);
+            }
+        }
+    }
+    bytes
+}
+
+fn meet(property: impl Fn(&[u8]) -> bool, examples: &[&str], pieces: &[&str]) {
+    let mut numbers = Numbers(0x5eed);
+    let taken = (0..INPUTS).filter(|_| property(&changed(&mut numbers, examples, pieces))).count();
+    // Neither all nor nothing: the inputs lie on both sides of the line.
+    assert!((INPUTS / 100..INPUTS * 99 / 100).contains(&taken), "{taken} of {INPUTS} were taken");
+}
+
+#[test]
+fn a_callback_is_read_as_an_independent_reading_reads_it() {
+    let property = callback::property();
+    meet(property, &callback::EXAMPLES, &callback::PIECES);
+}

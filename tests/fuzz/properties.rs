@@ -1,0 +1,3 @@
+//! What must hold for any input. Shared with the targets in `fuzz/`.
+
+pub mod callback;
