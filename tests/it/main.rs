@@ -61,7 +61,6 @@ mod sealing;
 mod seeding;
 mod sharing;
 mod shorthand;
-mod signed_requests;
 mod simulator;
 mod stopping;
 mod strikes;
