@@ -51,6 +51,10 @@ enum Command {
     /// Bring the database's schema up to date. Safe to run from many replicas.
     Migrate(MigrateArgs),
     /// Run the Threads simulator alone, for tests of your own.
+    ///
+    /// A Threads for any client: its authorization window, tokens and profiles,
+    /// with people to be, faults to script, and a list of what the client did
+    /// wrong. Everything is controlled over HTTP below /_simulator/.
     #[cfg(feature = "simulator")]
     Simulate(SimulateArgs),
     /// Make keyrings, and change keys while the service runs.
@@ -189,6 +193,12 @@ pub struct SimulateArgs {
     /// A redirect URI registered for that app; may be repeated.
     #[arg(long = "redirect-uri", value_name = "URI", required = true)]
     pub redirect_uris: Vec<String>,
+    /// Where to tell that app that a person has removed it.
+    #[arg(long, value_name = "URL")]
+    pub deauthorize_url: Option<String>,
+    /// Where to tell that app that a person wants their data deleted.
+    #[arg(long, value_name = "URL")]
+    pub data_deletion_url: Option<String>,
     /// Tolerate what Threads is known to tolerate.
     #[arg(long)]
     pub lenient: bool,

@@ -7,11 +7,14 @@
 //! It refuses to know the service: no type, no constant and no file of it is used here.
 
 mod answer;
+mod apps;
 mod bodies;
 mod bounded;
+mod callbacks;
 mod connection;
 mod control_api;
 mod controls;
+mod errands;
 mod exchange;
 mod faults;
 mod graph;
@@ -21,12 +24,16 @@ mod ledger;
 mod oauth;
 mod page;
 mod people;
+mod pictures;
 mod platform;
 mod random;
 mod refreshes;
 mod request;
 mod residents;
+mod signing;
 mod state;
+mod variants;
+mod webhooks;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -35,19 +42,28 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use connection::{Connection, Socket};
 use platform::Shared;
 use state::{Clock, State};
 
+pub use apps::Registration;
+pub use callbacks::CallbackKind;
 pub use controls::Controls;
+pub use errands::Delivery;
 pub use faults::Fault;
-pub use knobs::{Envelope, ExpiresIn, Knobs, MissingFields, OldToken, Proof, RefreshAnswers, UserId};
+pub use knobs::{
+    Envelope, ExpiresIn, Knobs, MetaAppIdPage, MissingFields, OldToken, Proof, RefreshAnswers, UserId,
+};
 pub use ledger::{Endpoint, Entry};
 pub use oauth::Decision;
 pub use people::{Persona, Picture, Role};
 pub use refreshes::Refresh;
+pub use signing::{Callback, EventSignature, Signature, UserIdForm};
+pub use variants::Variant;
+pub use webhooks::{Event, Handshake, Handshaken};
 
 /// How long open connections may take to finish when the simulator stops.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -57,12 +73,16 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub struct Options {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// The first app's id; [`Controls::add_app`] registers more.
+    /// The first app's id; [`Controls::register`] registers more.
     pub client_id: String,
     /// The first app's secret.
     pub client_secret: String,
     /// The first app's redirect URIs, compared exactly.
     pub redirect_uris: Vec<String>,
+    /// Where the first app is told that a person has removed it.
+    pub deauthorize_url: Option<String>,
+    /// Where the first app is told that a person wants their data deleted.
+    pub data_deletion_url: Option<String>,
     /// Unix seconds at which the clock stands until it is moved; none follows the machine's clock.
     pub start_time: Option<i64>,
     /// Refuses what the documentation forbids but the platform lets pass.
@@ -76,6 +96,8 @@ impl Default for Options {
             client_id: "990602627938098".to_owned(),
             client_secret: "sim-threads-app-secret-0001".to_owned(),
             redirect_uris: Vec::new(),
+            deauthorize_url: None,
+            data_deletion_url: None,
             start_time: None,
             strict: true,
         }
@@ -93,17 +115,26 @@ impl Simulator {
     /// Starts a simulator on a socket of its own.
     ///
     /// # Errors
-    /// When it cannot listen there.
+    /// When it cannot listen there, or the first app cannot be registered so.
     pub async fn start(options: Options) -> io::Result<Simulator> {
         let listener = TcpListener::bind(options.listen).await?;
         let address = listener.local_addr()?;
         let clock = options.start_time.map_or(Clock::Wall { ahead: 0 }, Clock::Still);
-        let mut state = State::new(clock, Knobs { strict: options.strict, ..Knobs::default() });
-        state.add_app(&options.client_id, &options.client_secret, options.redirect_uris);
+        let knobs = Knobs { strict: options.strict, ..Knobs::default() };
+        let mut state = State::new(format!("http://{address}"), clock, knobs);
+        let registered = state.register(Registration {
+            client_id: options.client_id,
+            client_secret: options.client_secret,
+            redirect_uris: options.redirect_uris,
+            deauthorize_url: options.deauthorize_url,
+            data_deletion_url: options.data_deletion_url,
+            ..Registration::default()
+        });
+        registered.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         for persona in residents::residents() {
             state.people.add(persona);
         }
-        let shared = Arc::new(Shared::new(state));
+        let shared = Arc::new(Shared::new(state, Handle::current()).map_err(io::Error::other)?);
         let router = Router::new()
             .merge(control_api::router())
             .fallback(platform::platform)

@@ -11,10 +11,15 @@ pub(super) async fn run(args: SimulateArgs) -> CommandResult {
         client_id: args.client_id,
         client_secret: args.client_secret,
         redirect_uris: args.redirect_uris,
+        deauthorize_url: args.deauthorize_url,
+        data_deletion_url: args.data_deletion_url,
         strict: !args.lenient,
         ..Options::default()
     };
-    let simulator = Simulator::start(options).await.map_err(|error| format!("{}: {error}", args.listen))?;
+    let simulator = Simulator::start(options).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::InvalidInput => error.to_string(),
+        _ => format!("{}: {error}", args.listen),
+    })?;
     let base = simulator.base_url();
     print(format_args!("The Threads simulator: {base}"));
     print(format_args!("  authorize_url = \"{base}/oauth/authorize\""));

@@ -104,6 +104,11 @@ impl Refusal {
         answer.error = Some((code, None));
         answer
     }
+
+    /// The same without a code.
+    pub(super) fn window_text(message: &str) -> Answer {
+        Answer::new(400, JSON, Object::new().text("error_message", message).end())
+    }
 }
 
 /// A JSON object under construction, in the order in which it is written.

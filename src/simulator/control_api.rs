@@ -1,7 +1,7 @@
 //! The controls over HTTP, for tests in other languages and for people with curl.
 //!
-//! The only secrets it ever gives out are the code in a callback URL and a token that was asked for,
-//! which is what those calls are for; codes and tokens in the ledger appear as fingerprints.
+//! The only secrets it ever gives out are the code in a callback URL, and a token or a `signed_request`
+//! that was asked for, which is what those calls are for; codes and tokens in the ledger appear as fingerprints.
 
 use std::sync::Arc;
 
@@ -13,52 +13,28 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+mod callbacks;
+mod index;
+
+use super::apps::Registration;
 use super::controls::Controls;
 use super::faults::Fault;
 use super::knobs::Knobs;
 use super::ledger::{Endpoint, Entry};
 use super::oauth::Decision;
-use super::page;
 use super::people::Persona;
 use super::platform::Shared;
+use super::variants::Variant;
 
 /// How many ledger entries are listed unless the caller says otherwise.
 const LISTED: usize = 200;
 
-const INDEX: [(&str, &str); 19] = [
-    ("GET /_simulator/ledger", "what was received; ?endpoint=me&limit=200"),
-    ("DELETE /_simulator/ledger", "forget entries, counts and violations"),
-    ("GET /_simulator/violations", "what the client did that it must not do"),
-    ("GET /_simulator/personas", "the people"),
-    ("POST /_simulator/personas", "add or replace one: key, id, username, …"),
-    (
-        "POST /_simulator/personas/{key}/{action}",
-        "rename {username}, picture {url}, private, accept, revoke, password, checkpoint, lapse, ban {banned}, throttle {seconds}",
-    ),
-    (
-        "POST /_simulator/personas/{key}/token",
-        "{client_id, scopes, age_seconds} -> {access_token}: a long-lived one, without a consent",
-    ),
-    ("GET /_simulator/refreshes", "which tokens were refreshed, when, and how often each"),
-    ("POST /_simulator/consent", "{authorization_url, persona, decision: allow|deny} -> {callback_url}"),
-    ("POST /_simulator/faults", "{endpoint, fault, times}; a fault such as \"html502\" or {\"delay\": 500}"),
-    ("DELETE /_simulator/faults", "forget faults still to come"),
-    ("GET /_simulator/knobs", "the platform's variants"),
-    ("POST /_simulator/knobs", "change some of them"),
-    ("GET /_simulator/time", "the clock"),
-    ("POST /_simulator/time", "{now}: set the clock"),
-    ("POST /_simulator/advance", "{seconds}: move the clock"),
-    ("POST /_simulator/apps", "register an app: {client_id, client_secret, redirect_uris}"),
-    ("POST /_simulator/apps/{client_id}/throttle", "{seconds}"),
-    ("GET /_simulator/style.css", "the consent page's stylesheet"),
-];
-
 /// The routes under `/_simulator/`.
 pub(super) fn router() -> Router<Arc<Shared>> {
     Router::new()
-        .route("/_simulator", get(index))
-        .route("/_simulator/", get(index))
-        .route("/_simulator/style.css", get(style))
+        .route("/_simulator", get(index::index))
+        .route("/_simulator/", get(index::index))
+        .route("/_simulator/style.css", get(index::style))
         .route("/_simulator/ledger", get(ledger).delete(forget))
         .route("/_simulator/violations", get(violations))
         .route("/_simulator/personas", get(personas).post(add_persona))
@@ -66,12 +42,13 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         .route("/_simulator/personas/{key}/token", post(grant_token))
         .route("/_simulator/refreshes", get(refreshes))
         .route("/_simulator/consent", post(consent))
-        .route("/_simulator/faults", post(add_fault).delete(clear_faults))
+        .route("/_simulator/faults", get(index::faults).post(add_fault).delete(clear_faults))
         .route("/_simulator/knobs", get(knobs).post(turn_knobs))
         .route("/_simulator/time", get(time).post(set_time))
         .route("/_simulator/advance", post(advance))
-        .route("/_simulator/apps", post(add_app))
+        .route("/_simulator/apps", get(apps).post(add_app))
         .route("/_simulator/apps/{client_id}/throttle", post(throttle_app))
+        .merge(callbacks::router())
         .route("/_simulator/{*unknown}", get(unknown).post(unknown).delete(unknown))
         .route("/favicon.ico", get(async || StatusCode::NO_CONTENT))
 }
@@ -92,14 +69,6 @@ fn refused(status: StatusCode, message: &str) -> Response {
 
 async fn unknown() -> Response {
     refused(StatusCode::NOT_FOUND, "no such control; GET /_simulator/ lists them")
-}
-
-async fn index() -> Json<Value> {
-    Json(INDEX.iter().map(|(route, purpose)| ((*route).to_owned(), Value::from(*purpose))).collect())
-}
-
-async fn style() -> Response {
-    ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], page::STYLE).into_response()
 }
 
 #[derive(Deserialize)]
@@ -141,8 +110,17 @@ async fn forget(shared: Here) -> Response {
     done()
 }
 
-async fn violations(shared: Here) -> Json<Value> {
-    Json(json!({"violations": controls(shared).violations()}))
+#[derive(Deserialize)]
+struct Verdict {
+    #[serde(default)]
+    fail: bool,
+}
+
+async fn violations(shared: Here, Query(verdict): Query<Verdict>) -> Response {
+    let violations = controls(shared).violations();
+    let guilty = verdict.fail && !violations.is_empty();
+    let status = if guilty { StatusCode::CONFLICT } else { StatusCode::OK };
+    (status, Json(json!({"violations": violations}))).into_response()
 }
 
 async fn personas(shared: Here) -> Json<Value> {
@@ -159,12 +137,12 @@ async fn add_persona(shared: Here, Json(persona): Json<Persona>) -> Response {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 struct Action {
-    username: String,
+    username: Option<String>,
     url: Option<String>,
     banned: Option<bool>,
-    seconds: i64,
+    seconds: Option<i64>,
 }
 
 async fn act(
@@ -178,22 +156,32 @@ async fn act(
     }
     let details = body.map(|Json(details)| details).unwrap_or_default();
     match action.as_str() {
-        "rename" => controls.rename(&key, &details.username),
+        "rename" => match details.username.as_deref().filter(|username| !username.is_empty()) {
+            Some(username) => controls.rename(&key, username),
+            None => return refused(StatusCode::BAD_REQUEST, "username is needed"),
+        },
         "picture" => controls.set_picture(&key, details.url.as_deref()),
         "private" => controls.make_private(&key),
         "accept" => controls.accept_invitation(&key),
-        "revoke" => controls.revoke_app(&key),
+        "revoke" => {
+            let deliveries = controls.revoke_app_and_wait(&key).await;
+            return Json(json!({"done": true, "deliveries": deliveries})).into_response();
+        }
         "password" => controls.change_password(&key),
         "checkpoint" => controls.checkpoint(&key),
         "lapse" => controls.lapse_grant(&key),
         "ban" => controls.ban(&key, details.banned.unwrap_or(true)),
-        "throttle" => controls.throttle(&key, details.seconds),
+        "throttle" => match details.seconds {
+            Some(seconds) => controls.throttle(&key, seconds),
+            None => return refused(StatusCode::BAD_REQUEST, "seconds are needed"),
+        },
         _ => return refused(StatusCode::NOT_FOUND, "no such action"),
     }
     done()
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Grant {
     client_id: String,
     scopes: String,
@@ -225,14 +213,18 @@ async fn refreshes(shared: Here) -> Json<Value> {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Click {
     authorization_url: String,
     persona: String,
     decision: Decision,
+    #[serde(default)]
+    variant: Variant,
 }
 
 async fn consent(shared: Here, Json(click): Json<Click>) -> Response {
-    match controls(shared).consent(&click.authorization_url, &click.persona, click.decision) {
+    let Click { authorization_url, persona, decision, variant } = click;
+    match controls(shared).consent_variant(&authorization_url, &persona, decision, variant) {
         Ok(callback_url) => Json(json!({"callback_url": callback_url})).into_response(),
         Err(page) => {
             (StatusCode::BAD_REQUEST, [(header::CONTENT_TYPE, "application/json")], page).into_response()
@@ -241,6 +233,7 @@ async fn consent(shared: Here, Json(click): Json<Click>) -> Response {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Script {
     endpoint: Endpoint,
     fault: Fault,
@@ -248,6 +241,9 @@ struct Script {
 }
 
 async fn add_fault(shared: Here, Json(script): Json<Script>) -> Response {
+    if script.endpoint.is_errand() {
+        return refused(StatusCode::BAD_REQUEST, "this is sent, not received");
+    }
     controls(shared).fault_times(script.endpoint, script.times.unwrap_or(1), script.fault);
     done()
 }
@@ -284,6 +280,7 @@ async fn time(shared: Here) -> Json<Value> {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Moment {
     now: i64,
 }
@@ -295,6 +292,7 @@ async fn set_time(shared: Here, Json(moment): Json<Moment>) -> Json<Value> {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Seconds {
     seconds: i64,
 }
@@ -305,16 +303,28 @@ async fn advance(shared: Here, Json(Seconds { seconds }): Json<Seconds>) -> Json
     Json(json!({"now": controls.now()}))
 }
 
-#[derive(Deserialize)]
-struct Registration {
-    client_id: String,
-    client_secret: String,
-    redirect_uris: Vec<String>,
+async fn apps(Shares(shared): Here) -> Json<Value> {
+    let state = shared.lock();
+    let mut apps: Vec<_> = state.apps.values().collect();
+    apps.sort_by_key(|app| &app.client_id);
+    let shown = apps.into_iter().map(|app| {
+        json!({
+            "client_id": &*app.client_id,
+            "redirect_uris": app.redirect_uris,
+            "meta_app_id": app.meta_app_id,
+            "deauthorize_url": app.deauthorize_url.as_ref().map(url::Url::as_str),
+            "data_deletion_url": app.data_deletion_url.as_ref().map(url::Url::as_str),
+            "webhook_url": app.webhook_url.as_ref().map(url::Url::as_str),
+        })
+    });
+    Json(json!({"apps": shown.collect::<Vec<_>>()}))
 }
 
-async fn add_app(shared: Here, Json(app): Json<Registration>) -> Response {
-    controls(shared).add_app(&app.client_id, &app.client_secret, app.redirect_uris);
-    done()
+async fn add_app(shared: Here, Json(registration): Json<Registration>) -> Response {
+    match controls(shared).register(registration) {
+        Ok(()) => done(),
+        Err(error) => refused(StatusCode::BAD_REQUEST, &error),
+    }
 }
 
 async fn throttle_app(

@@ -9,6 +9,7 @@ use super::oauth::Decision;
 use super::people::{Ending, Person, Persona, Picture, Role, Throttle};
 use super::platform::Shared;
 use super::state::Clock;
+use super::variants::Variant;
 
 /// A handle on a running simulator; clones are cheap and control the same one.
 #[derive(Clone)]
@@ -16,7 +17,7 @@ pub struct Controls {
     pub(super) shared: Arc<Shared>,
 }
 
-/// Time, apps and consent.
+/// Time and consent.
 impl Controls {
     /// The simulator's clock in unix seconds.
     #[must_use]
@@ -41,17 +42,6 @@ impl Controls {
         self.shared.lock().clock.advance(seconds);
     }
 
-    /// Registers an app; the same client id again replaces its secret and redirect URIs.
-    pub fn add_app(
-        &self,
-        client_id: &str,
-        client_secret: &str,
-        redirect_uris: impl IntoIterator<Item = impl Into<String>>,
-    ) {
-        let redirect_uris = redirect_uris.into_iter().map(Into::into).collect();
-        self.shared.lock().add_app(client_id, client_secret, redirect_uris);
-    }
-
     /// Does what a person does with an authorization URL: opens it and clicks. Returns the callback URL
     /// to which the browser is sent, `#_` included, or the JSON document of the error page.
     ///
@@ -70,14 +60,18 @@ impl Controls {
         result
     }
 
-    /// Throttles a whole app for so many seconds: code 4 for everybody.
-    pub fn throttle_app(&self, client_id: &str, seconds: i64) {
-        let mut state = self.shared.lock();
-        let until = state.now().saturating_add(seconds);
-        match state.apps.get_mut(client_id) {
-            Some(app) => app.throttle = Some(Throttle::until(until)),
-            None => state.ledger.violation(format!("controls: no app has the id {client_id}")),
-        }
+    /// The same, and then something becomes of the callback URL on its way back.
+    ///
+    /// # Errors
+    /// The window's error page, when it would not redirect.
+    pub fn consent_variant(
+        &self,
+        authorization_url: &str,
+        persona: &str,
+        decision: Decision,
+        variant: Variant,
+    ) -> Result<String, String> {
+        self.consent(authorization_url, persona, decision).map(|url| variant.of(&url))
     }
 }
 
@@ -141,11 +135,6 @@ impl Controls {
         });
     }
 
-    /// Removes the app in the person's settings: 190/458 for every token so far.
-    pub fn revoke_app(&self, persona: &str) {
-        self.end(persona, Ending::Revoked);
-    }
-
     /// Changes the password: 190/460 for every token so far.
     pub fn change_password(&self, persona: &str) {
         self.end(persona, Ending::PasswordChanged);
@@ -196,8 +185,14 @@ impl Controls {
     }
 
     /// Lets the next so many requests of this endpoint fail in this way, after those already scripted.
+    /// What the platform itself sends cannot fail: to name it is a violation.
     pub fn fault_times(&self, endpoint: Endpoint, times: usize, fault: Fault) {
-        self.shared.lock().faults.add(endpoint, times, fault);
+        let mut state = self.shared.lock();
+        if endpoint.is_errand() {
+            state.ledger.violation(format!("controls: {endpoint:?} is sent, not received"));
+        } else {
+            state.faults.add(endpoint, times, fault);
+        }
     }
 
     /// Forgets all faults still to come.

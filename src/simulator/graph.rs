@@ -67,7 +67,7 @@ impl State {
             "id" => Some(quoted(id)),
             "username" => Some(quoted(persona.username_at(now, consented))),
             "name" => persona.name.as_deref().map(quoted),
-            "threads_profile_picture_url" => persona.picture_url(now).as_deref().map(quoted),
+            "threads_profile_picture_url" => self.picture_url(persona).as_deref().map(quoted),
             "threads_biography" => persona.biography.as_deref().map(quoted),
             "is_verified" => persona.is_verified.map(|verified| verified.to_string()),
             "is_eligible_for_geo_gating" => persona.is_eligible_for_geo_gating.map(|is| is.to_string()),
@@ -110,6 +110,9 @@ impl State {
             request.token().ok_or_else(|| Refusal::oauth(2500, None, "An access token is required."))?;
         let caller = self.alive(text)?;
         self.unthrottled(request, &caller.app, caller.person)?;
+        if let Some(person) = caller.person {
+            self.granted(person, &caller)?;
+        }
         let tester = |person| self.people.get(person).persona.role == Role::Tester;
         if self.knobs.debug_testers_only && !caller.person.is_some_and(tester) {
             return Err(Refusal::threads(10, None, "Only testers of the app may inspect tokens."));

@@ -46,7 +46,8 @@ impl State {
     pub(super) fn notice(&mut self, request: &Received) {
         match request.endpoint {
             Endpoint::Authorize => self.notice_window(request),
-            Endpoint::Consent => {}
+            // Both come from a browser.
+            Endpoint::Consent | Endpoint::Picture => {}
             Endpoint::CodeExchange => {
                 self.notice_call(request);
                 self.notice_code(request);
@@ -119,7 +120,8 @@ impl State {
         if request.bearer.is_some() && request.parameters.has("access_token") {
             complain("the token is both in the header and in the parameters");
         }
-        if name == Endpoint::Me && request.parameters.has("client_secret") {
+        let needless = matches!(name, Endpoint::Me | Endpoint::Refresh | Endpoint::DebugToken);
+        if needless && request.parameters.has("client_secret") {
             complain("the client secret was sent");
         }
         // Browsers ask for icons; a client that sends credentials has the path wrong.

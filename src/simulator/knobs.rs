@@ -65,6 +65,10 @@ pub struct Knobs {
     pub state_on_denial: bool,
     /// Appends the redirect's `#_` to the code itself, as careless intermediaries do.
     pub code_with_suffix: bool,
+    /// What the window shows for the id that the app has at Meta, in place of its Threads app id.
+    pub meta_app_id_page: MetaAppIdPage,
+    /// Tells apps when a person removes them. It is best effort there; off, nobody is told.
+    pub deauthorize_on_revoke: bool,
 }
 
 impl Default for Knobs {
@@ -99,6 +103,8 @@ impl Default for Knobs {
             debug_testers_only: false,
             state_on_denial: true,
             code_with_suffix: false,
+            meta_app_id_page: MetaAppIdPage::Code,
+            deauthorize_on_revoke: true,
         }
     }
 }
@@ -181,4 +187,14 @@ pub enum Proof {
     Validate,
     /// Always; a call without one is refused.
     Require,
+}
+
+/// What the window shows for a Meta app id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MetaAppIdPage {
+    /// Code 4476002, as reported since 2025.
+    Code,
+    /// A sentence about a clash of types and no code, as reported in 2024.
+    Text,
 }

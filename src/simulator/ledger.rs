@@ -14,7 +14,7 @@ const ENTRIES: usize = 200_000;
 /// How many violations are kept; after this many the cause is clear.
 const VIOLATIONS: usize = 1_000;
 
-/// What was asked for.
+/// What was asked for, by whom or of whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Endpoint {
@@ -34,13 +34,28 @@ pub enum Endpoint {
     DebugToken,
     /// `GET /oauth/access_token?grant_type=client_credentials`.
     ClientCredentials,
+    /// A profile picture that the simulator serves.
+    Picture,
+    /// A deauthorize callback, sent to the app.
+    Deauthorize,
+    /// A data-deletion callback, sent to the app.
+    DataDeletion,
+    /// A webhook's handshake or event, sent to the app.
+    Webhook,
     /// Anything else, always refused.
     Other,
 }
 
+impl Endpoint {
+    /// Whether this is what the platform sends, not what it receives.
+    pub(super) fn is_errand(self) -> bool {
+        matches!(self, Endpoint::Deauthorize | Endpoint::DataDeletion | Endpoint::Webhook)
+    }
+}
+
 const ENDPOINTS: usize = Endpoint::Other as usize + 1;
 
-/// One request received.
+/// One request received, or sent to an app.
 #[derive(Clone)]
 pub struct Entry {
     /// Its place among all requests, from zero.
@@ -65,7 +80,7 @@ pub struct Entry {
     pub token: Option<Arc<str>>,
     /// How often this code, or else this token, has been received, this time included.
     pub times: u32,
-    /// The HTTP status answered; none while it is being answered, and none if it never is.
+    /// The HTTP status answered by whoever was asked; none while it is being answered, and none if it never is.
     pub status: Option<u16>,
     /// The Graph code and subcode answered.
     pub error: Option<(u32, Option<u32>)>,

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{Answer, Refusal};
+use super::knobs::MetaAppIdPage;
 use super::people::Role;
 use super::random;
 use super::request::Parameters;
 use super::state::{CANARY, Code, State};
+use super::variants;
 
 /// What the person clicks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +52,7 @@ pub(super) struct Window {
 impl State {
     /// Checks what the browser brought, in the order in which mistakes are most often reported.
     pub(super) fn window(&self, query: &str) -> Result<Window, Answer> {
-        use page_code::{NO_APP_ID, NO_APPLICATION, REDIRECT_BLOCKED, UNSPECIFIED};
+        use page_code::{NO_APP_ID, REDIRECT_BLOCKED, UNSPECIFIED};
         let parameters = Parameters::parse(query.as_bytes());
         let client_id = parameters
             .get("client_id")
@@ -58,10 +60,7 @@ impl State {
         if !client_id.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(Refusal::window(UNSPECIFIED, "An unknown error has occurred."));
         }
-        let app = self
-            .apps
-            .get(client_id)
-            .ok_or_else(|| Refusal::window(NO_APPLICATION, "No application data."))?;
+        let app = self.apps.get(client_id).ok_or_else(|| self.no_application(client_id))?;
         let redirect_uri = parameters
             .get("redirect_uri")
             .ok_or_else(|| Refusal::window(UNSPECIFIED, "An unknown error has occurred."))?;
@@ -91,6 +90,20 @@ impl State {
         })
     }
 
+    /// What is shown for an id that is no Threads app id. One that an app has at Meta is told apart.
+    fn no_application(&self, id: &str) -> Answer {
+        let is_meta = self.apps.values().any(|app| app.meta_app_id.as_deref() == Some(id));
+        match self.knobs.meta_app_id_page {
+            _ if !is_meta => Refusal::window(page_code::NO_APPLICATION, "No application data."),
+            MetaAppIdPage::Code => {
+                Refusal::window(page_code::NO_APP_ID, "The app ID is not that of a Threads app.")
+            }
+            MetaAppIdPage::Text => Refusal::window_text(
+                "An application of another type was found where TH__APPLICATION belongs.",
+            ),
+        }
+    }
+
     /// What the click leads to: the callback URL, or the error page that never redirects.
     pub(super) fn decide(
         &mut self,
@@ -104,7 +117,7 @@ impl State {
             .find(persona)
             .ok_or_else(|| Refusal::window(page_code::UNSPECIFIED, "There is no such account here."))?;
         let somebody = self.people.get(person);
-        if somebody.banned {
+        if somebody.banned || somebody.persona.has_no_profile {
             return Err(Refusal::window(page_code::UNSPECIFIED, "An unknown error has occurred."));
         }
         if !self.knobs.published && somebody.persona.role == Role::Public {
@@ -135,10 +148,9 @@ impl State {
     }
 
     fn denial(&self, window: &Window) -> String {
-        let answer =
-            "error=access_denied&error_reason=user_denied&error_description=The+user+denied+your+request";
+        let answer = variants::denial();
         let state = window.state.as_deref().filter(|_| self.knobs.state_on_denial);
-        let url = callback(&window.redirect_uri, answer, state);
+        let url = callback(&window.redirect_uri, &answer, state);
         // The fragment is documented for success alone.
         url.strip_suffix("#_").unwrap_or(&url).to_owned()
     }

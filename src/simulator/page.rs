@@ -19,8 +19,13 @@ struct ConsentPage<'a> {
     query: &'a str,
     app: &'a str,
     destination: &'a str,
-    scopes: &'a [String],
+    scopes: Vec<Scope<'a>>,
     people: Vec<Choice<'a>>,
+}
+
+struct Scope<'a> {
+    name: &'a str,
+    meaning: Option<&'static str>,
 }
 
 struct Choice<'a> {
@@ -49,7 +54,7 @@ impl State {
             query,
             app: &window.app,
             destination: &window.redirect_uri,
-            scopes: &window.scopes,
+            scopes: window.scopes.iter().map(|name| Scope { name, meaning: meaning(name) }).collect(),
             people: people.collect(),
         };
         match page.render() {
@@ -57,6 +62,25 @@ impl State {
             Err(_) => guarded(Refusal::window(1, "The page cannot be shown."), "'none'"),
         }
     }
+}
+
+/// What a permission lets an app do, in the words of a person. One that is not known here is shown as it
+/// is.
+fn meaning(scope: &str) -> Option<&'static str> {
+    Some(match scope {
+        "threads_basic" => "See your profile and your posts",
+        "threads_content_publish" => "Post for you",
+        "threads_read_replies" => "Read replies to your posts",
+        "threads_manage_replies" => "Reply for you, and hide replies",
+        "threads_manage_insights" => "See how your posts do",
+        "threads_manage_mentions" => "See where you are mentioned",
+        "threads_keyword_search" => "Search posts",
+        "threads_delete" => "Delete your posts",
+        "threads_location_tagging" => "Tag places in your posts",
+        "threads_profile_discovery" => "Look up other profiles",
+        "threads_share_to_instagram" => "Share your posts to Instagram",
+        _ => return None,
+    })
 }
 
 /// Where the form may lead. Chromium holds every redirect after the click against this list: the

@@ -37,6 +37,8 @@ pub struct Persona {
     pub role: Role,
     /// Says no, whatever is clicked.
     pub always_denies: bool,
+    /// Has no Threads profile, as some who are on Instagram: the window ends in an error page.
+    pub has_no_profile: bool,
 }
 
 /// A profile picture.
@@ -45,8 +47,10 @@ pub struct Persona {
 pub enum Picture {
     /// None: the field is left out.
     None,
-    /// A signed URL that says when it dies and is another one later.
+    /// A signed URL that says when it dies and is another one later; nothing is there.
     Signed,
+    /// The same at the simulator itself, which serves a picture there until the URL dies, and then 403.
+    Hosted,
     /// This very URL.
     Url(String),
 }
@@ -80,6 +84,7 @@ impl Default for Persona {
             private: false,
             role: Role::Public,
             always_denies: false,
+            has_no_profile: false,
         }
     }
 }
@@ -109,25 +114,8 @@ impl Persona {
             _ => &self.username,
         }
     }
-
-    /// The picture's URL at this time. The signature's end (`oe`, hexadecimal) moves once a day.
-    pub(super) fn picture_url(&self, now: i64) -> Option<String> {
-        match &self.picture {
-            Picture::None => None,
-            Picture::Url(url) => Some(url.clone()),
-            Picture::Signed => {
-                let expiry = (now / DAY + PICTURE_DAYS) * DAY;
-                let id = &self.id;
-                Some(format!(
-                    "https://scontent-sim.cdninstagram.com/v/t51.2885-19/{id}_n.jpg?stp=dst-jpg_s640x640&_nc_sid=7d201b&oh=00_sim{expiry:x}&oe={expiry:X}"
-                ))
-            }
-        }
-    }
 }
 
-const DAY: i64 = 86_400;
-const PICTURE_DAYS: i64 = 5;
 const RENAME_AFTER: i64 = 3_600;
 
 /// Why tokens died before their time.

@@ -6,10 +6,12 @@ use axum::body::to_bytes;
 use axum::extract::{ConnectInfo, Request, State as Shares};
 use axum::http::Method;
 use axum::response::Response;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
 use super::answer::{Answer, Refusal, escaped};
 use super::connection::Connection;
+use super::errands;
 use super::faults::{Fault, send};
 use super::ledger::Endpoint;
 use super::oauth::Decision;
@@ -27,11 +29,23 @@ pub(super) struct Shared {
     pub(super) arrived: Notify,
     /// True once the simulator stops; whoever waits for ever listens to it.
     pub(super) stop: watch::Sender<bool>,
+    /// For what the platform itself sends.
+    pub(super) http: reqwest::Client,
+    /// Where that runs when nobody waits for it.
+    pub(super) runtime: Handle,
 }
 
 impl Shared {
-    pub(super) fn new(state: State) -> Shared {
-        Shared { state: Mutex::new(state), arrived: Notify::new(), stop: watch::Sender::new(false) }
+    /// # Errors
+    /// If the TLS back end cannot be set up.
+    pub(super) fn new(state: State, runtime: Handle) -> reqwest::Result<Shared> {
+        Ok(Shared {
+            state: Mutex::new(state),
+            arrived: Notify::new(),
+            stop: watch::Sender::new(false),
+            http: errands::client()?,
+            runtime,
+        })
     }
 
     /// The state. A test that panicked while it held the lock has failed already; the others go on.
@@ -93,15 +107,18 @@ impl State {
         let result = match request.endpoint {
             Endpoint::Authorize => return self.consent_page(&request.query),
             Endpoint::Consent => return guarded(self.click(request), "'none'"),
+            Endpoint::Picture => return self.picture(request),
             Endpoint::CodeExchange => Ok(self.exchange_code(request)),
             Endpoint::LongLivedExchange => self.exchange_token(request),
             Endpoint::Refresh => self.refresh(request),
             Endpoint::Me => self.me(request),
             Endpoint::DebugToken => self.debug_token(request),
             Endpoint::ClientCredentials if request.method == Method::GET => self.app_token(request),
-            Endpoint::ClientCredentials | Endpoint::Other => {
-                Err(Refusal::oauth(2500, None, "Unknown path components"))
-            }
+            Endpoint::ClientCredentials
+            | Endpoint::Other
+            | Endpoint::Deauthorize
+            | Endpoint::DataDeletion
+            | Endpoint::Webhook => Err(Refusal::oauth(2500, None, "Unknown path components")),
         };
         let mut answer = result.unwrap_or_else(|refusal| refusal.graph());
         if self.knobs.escaped {

@@ -19,6 +19,14 @@ pub(super) fn text(length: usize) -> String {
     text
 }
 
+/// A random number.
+#[expect(clippy::expect_used, reason = "without randomness nothing may go on")]
+pub(super) fn number() -> u32 {
+    let mut bytes = [0; 4];
+    rand::fill(&mut bytes).expect("the system's random source does not fail once it has been seeded");
+    u32::from_ne_bytes(bytes)
+}
+
 pub(super) fn print(text: &str) -> Print {
     let digest = digest::digest(&digest::SHA256, text.as_bytes());
     let mut print = Print::default();

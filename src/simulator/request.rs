@@ -4,6 +4,7 @@ use axum::http::{HeaderMap, Method, Uri, header};
 use url::form_urlencoded;
 
 use super::ledger::Endpoint;
+use super::pictures;
 
 /// The only version of the Threads API; paths work with and without it.
 const VERSION: &str = "/v1.0";
@@ -140,6 +141,7 @@ fn endpoint(method: &Method, path: &str, parameters: &Parameters) -> Endpoint {
         "/refresh_access_token" => Endpoint::Refresh,
         "/debug_token" => Endpoint::DebugToken,
         "/me" => Endpoint::Me,
+        other if other.starts_with(pictures::FOLDER) => Endpoint::Picture,
         other => match other.strip_prefix('/') {
             Some(id) if !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()) => Endpoint::Me,
             _ => Endpoint::Other,
@@ -186,6 +188,7 @@ mod tests {
             ("/v1.0/17841405793187219", Endpoint::Me),
             ("/v1.0/oauth/access_token", Endpoint::CodeExchange),
             ("/v2.0/me", Endpoint::Other),
+            ("/v/t51.2885-19/17841405793187219_n.jpg", Endpoint::Picture),
             ("/", Endpoint::Other),
         ] {
             assert_eq!(get(path), expected, "{path}");

@@ -22,7 +22,7 @@ pub(super) fn residents() -> Vec<Persona> {
     vec![maya, bare, emoji(), big(), private(), tester(), accepted(), denier()]
         .into_iter()
         .chain(couple())
-        .chain([elsewhere(), renamed()])
+        .chain([elsewhere(), renamed(), pictured(), without_profile(), hostile()])
         .collect()
 }
 
@@ -114,6 +114,40 @@ fn renamed() -> Persona {
         picture: Picture::Signed,
         renames_to: Some("robin_new".to_owned()),
         ..Persona::new("renamed", "24521613984110499", "robin_old")
+    }
+}
+
+fn pictured() -> Persona {
+    Persona {
+        note: "A picture that can be opened, until its address dies.".to_owned(),
+        name: Some("Pia Pictured".to_owned()),
+        picture: Picture::Hosted,
+        ..Persona::new("pictured", "17841405793187667", "pia_sim")
+    }
+}
+
+fn without_profile() -> Persona {
+    Persona {
+        note: "On Instagram, but not on Threads: an error page, and no way back.".to_owned(),
+        name: Some("Ines Instagram".to_owned()),
+        has_no_profile: true,
+        ..Persona::new("no_profile", "17841405793187779", "ines_sim")
+    }
+}
+
+/// What breaks out of an element, an attribute, a script, a style and an address, wherever one of these is
+/// written as it is. Nobody on the real platform has such a handle.
+fn hostile() -> Persona {
+    Persona {
+        note: "Name, handle, biography and picture try to break a page.".to_owned(),
+        name: Some("</title></textarea><script>alert('name')</script><img src=x onerror=alert(1)>".to_owned()),
+        picture: Picture::Url("javascript:alert(document.domain)//https://".to_owned()),
+        biography: Some(
+            "\"><svg/onload=alert(2)> ' onfocus=alert(3) autofocus x=' `${alert(4)}` </script><script>alert(5)</script> \
+             ';alert(6);// */alert(7)/* </style><style>*{background:url(//x.example/8)}</style> <!-- {{9*9}} &lt;b&gt; \u{202e}\u{2028}\r\nSet-Cookie: x=1"
+                .to_owned(),
+        ),
+        ..Persona::new("hostile", "28753684917596997", "\"onmouseover=\"alert(0)\"<b>'/..%2f")
     }
 }
 

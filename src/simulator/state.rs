@@ -6,6 +6,7 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 
 use super::answer::Refusal;
+use super::apps::App;
 use super::bounded::Bounded;
 use super::faults::Faults;
 use super::knobs::Knobs;
@@ -50,14 +51,6 @@ impl Clock {
             }
         }
     }
-}
-
-/// One app registered with the platform.
-pub(super) struct App {
-    pub(super) client_id: Arc<str>,
-    pub(super) secret: String,
-    pub(super) redirect_uris: Vec<String>,
-    pub(super) throttle: Option<Throttle>,
 }
 
 /// One authorization code.
@@ -114,6 +107,8 @@ pub(super) struct SeenState {
 
 /// Everything the simulated platform remembers.
 pub(super) struct State {
+    /// Where the simulator itself is.
+    pub(super) base_url: String,
     pub(super) clock: Clock,
     pub(super) knobs: Knobs,
     pub(super) apps: HashMap<String, App>,
@@ -129,8 +124,9 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(clock: Clock, knobs: Knobs) -> State {
+    pub(super) fn new(base_url: String, clock: Clock, knobs: Knobs) -> State {
         State {
+            base_url,
             clock,
             knobs,
             apps: HashMap::new(),
@@ -147,13 +143,6 @@ impl State {
 
     pub(super) fn now(&self) -> i64 {
         self.clock.now()
-    }
-
-    /// Registers an app; the same client id again replaces its secret and redirect URIs.
-    pub(super) fn add_app(&mut self, client_id: &str, secret: &str, redirect_uris: Vec<String>) {
-        let app =
-            App { client_id: client_id.into(), secret: secret.to_owned(), redirect_uris, throttle: None };
-        self.apps.insert(client_id.to_owned(), app);
     }
 
     /// Issues a token now.

@@ -1,11 +1,16 @@
 //! The simulator, as a client sees it on the wire.
 
+mod callbacks;
 mod codes;
 mod control_api;
 mod faults;
 mod graph;
 mod lifetimes;
+mod manual;
+mod page;
 mod people;
+mod receiver;
+mod variants;
 mod violations;
 mod window;
 
@@ -36,7 +41,10 @@ impl World {
             start_time: Some(START),
             ..Options::default()
         };
-        let simulator = Simulator::start(options).await.expect("it starts");
+        World::on(Simulator::start(options).await.expect("it starts"))
+    }
+
+    fn on(simulator: Simulator) -> World {
         let http = Client::builder()
             .user_agent("simulator-test")
             .redirect(Policy::none())

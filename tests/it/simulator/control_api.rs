@@ -5,14 +5,14 @@ use serde_json::{Value, json as object};
 use super::{CLIENT_ID, DAY, START, World, error, json, parameter, text};
 
 /// Posts JSON to a control and returns the status and the answer.
-async fn post(world: &World, path: &str, body: Value) -> (u16, Value) {
+pub(super) async fn post(world: &World, path: &str, body: Value) -> (u16, Value) {
     let request = world.http.post(world.url(path)).header("content-type", "application/json");
     let response = request.body(body.to_string()).send().await;
     let response = response.expect("an answer");
     (response.status().as_u16(), json(response).await)
 }
 
-async fn get(world: &World, path: &str) -> Value {
+pub(super) async fn get(world: &World, path: &str) -> Value {
     json(world.get(path, &[]).await).await
 }
 
@@ -88,6 +88,12 @@ async fn people_knobs_and_the_clock_can_be_moved_over_http() {
     assert_eq!(post(&world, "/_simulator/personas/full/rename", rename).await.0, 200);
     let people = get(&world, "/_simulator/personas").await;
     assert_eq!(people["personas"][0]["username"], "other");
+    for (action, wish) in
+        [("rename", object!({})), ("rename", object!({"username": ""})), ("throttle", object!({}))]
+    {
+        assert_eq!(post(&world, &format!("/_simulator/personas/full/{action}"), wish).await.0, 400);
+    }
+    assert_eq!(post(&world, "/_simulator/personas/full/nonsense", object!({})).await.0, 404);
     let nobody = post(&world, "/_simulator/personas/nobody/revoke", object!({})).await;
     assert_eq!(nobody.0, 404);
     let newcomer = object!({"key": "new", "id": "17841405793180001", "username": "new.sim"});

@@ -1,9 +1,18 @@
 //! The authorization window: its page, its redirects, and what never redirects.
 
 use serde_json::Value;
-use threads_identity::simulator::{Decision, Endpoint};
+use threads_identity::simulator::{Decision, Endpoint, MetaAppIdPage, Registration};
 
-use super::{REDIRECT, World, json, parameter};
+use super::{CLIENT_ID, REDIRECT, SECRET, World, json, parameter, text};
+
+const META_APP_ID: &str = "123456789012345";
+
+/// The consent page for a URL.
+pub(super) async fn page_of(world: &World, url: &str) -> String {
+    let page = world.http.get(url).send().await.unwrap();
+    assert_eq!(page.status(), 200);
+    page.text().await.unwrap()
+}
 
 #[tokio::test]
 async fn the_page_offers_people_and_leads_back() {
@@ -60,9 +69,18 @@ async fn a_denial_returns_with_its_reason_and_state() {
 #[tokio::test]
 async fn what_is_wrong_with_the_url_is_shown_and_never_redirects() {
     let world = World::start().await;
+    let registration = Registration {
+        client_id: CLIENT_ID.to_owned(),
+        client_secret: SECRET.to_owned(),
+        redirect_uris: vec![REDIRECT.to_owned()],
+        meta_app_id: Some(META_APP_ID.to_owned()),
+        ..Registration::default()
+    };
+    world.controls.register(registration).unwrap();
     for (name, value, code) in [
         ("client_id", None, 4_476_002),
         ("client_id", Some("123"), 1_349_026),
+        ("client_id", Some(META_APP_ID), 4_476_002),
         ("client_id", Some("abc"), 1),
         ("redirect_uri", None, 1),
         ("redirect_uri", Some("https://app.example/api/auth/callback/threads/"), 1_349_168),
@@ -78,6 +96,12 @@ async fn what_is_wrong_with_the_url_is_shown_and_never_redirects() {
         let scripted = world.controls.consent(&url, "full", Decision::Allow).unwrap_err();
         assert_eq!(serde_json::from_str::<Value>(&scripted).unwrap(), page);
     }
+    world.controls.knobs(|knobs| knobs.meta_app_id_page = MetaAppIdPage::Text);
+    let url = world.authorization_url(&[("client_id", Some(META_APP_ID))]);
+    let page = json(world.http.get(&url).send().await.unwrap()).await;
+    assert!(text(&page, "error_message").contains("TH__APPLICATION") && page.get("error_code").is_none());
+    let lost = world.controls.consent(&world.authorization_url(&[]), "no_profile", Decision::Allow);
+    assert!(lost.unwrap_err().contains("\"error_code\":1}"), "there is no way back");
     world.controls.knobs(|knobs| knobs.published = false);
     let page = world.controls.consent(&world.authorization_url(&[]), "full", Decision::Allow);
     assert!(page.unwrap_err().contains("1349245"));
