@@ -4,7 +4,7 @@ use crate::error::{Error, Reason, Result};
 use crate::ids::{AccountId, ThreadsUserId};
 use crate::service::{App, Service};
 use crate::states::{AccountState, StateReason};
-use crate::store::accounts::{self, Account, Filter};
+use crate::store::accounts::{self, Account, Filter, Unlinking};
 
 /// How often an account is unlinked that somebody links again at the same time.
 const UNLINK_TRIES: usize = 5;
@@ -91,8 +91,17 @@ pub async fn unlink(service: &Service, app: &App, id: AccountId, user_id: &str) 
         let pool = service.store.pool.clone();
         let (app_id, user) = (app.id().to_owned(), user_id.to_owned());
         let unlinked = service.finish(async move {
-            let reason = StateReason::UnlinkedByCaller;
-            Ok(accounts::unlink(&pool, &app_id, id, &user, reason, now).await?)
+            let unlinking = Unlinking {
+                app_id: &app_id,
+                id,
+                user_id: Some(&user),
+                consented_until: None,
+                issue_time: None,
+                reason: StateReason::UnlinkedByCaller,
+                noted: None,
+                now,
+            };
+            Ok(accounts::unlink(&pool, &unlinking).await?)
         });
         if let Some(account) = unlinked.await? {
             tracing::info!(account.id = %id, "unlinked by a caller");

@@ -14,6 +14,7 @@ use crate::store::erasures::{self, By, Cause, Named, Whom};
 /// The most accounts of one transaction, each of which is looked for in three
 /// more tables.
 pub const BATCH: usize = 250;
+const LIMIT: i64 = BATCH as i64;
 /// The most rows from which names are taken in one statement.
 const FORGET_BATCH: u16 = 1000;
 /// How often a batch is tried that lost against another transaction.
@@ -28,7 +29,7 @@ pub async fn erase_user(service: &Service, app: &App, user_id: &str, caller: &st
     let (pool, now) = (service.store.pool.clone(), service.clock.now());
     let (app_id, user, caller) = (app.id().to_owned(), user_id.to_owned(), caller.to_owned());
     let work = async move {
-        let by = By { cause: Cause::Caller, caller: &caller, now };
+        let by = By { cause: Cause::Caller, caller: &caller, detail: None, now };
         Ok(all_of_user(&pool, &app_id, &user, by, |_| ()).await?)
     };
     let erased = service.finish(work).await?;
@@ -73,11 +74,19 @@ pub async fn batch(pool: &PgPool, whom: Whom<'_>, by: By<'_>) -> std::result::Re
 }
 
 async fn erase(pool: &PgPool, whom: Whom<'_>, by: By<'_>) -> std::result::Result<u64, StoreError> {
-    let limit = i64::try_from(BATCH).unwrap_or(i64::MAX);
-    let due = erasures::due(pool, whom, by.now, limit).await?;
-    // The bulk of it first: the transaction that erases is to be short.
+    forget_bulk(pool, whom, by).await?;
+    erasures::erase(pool, whom, by, LIMIT).await
+}
+
+/// Takes the bulk of the names out before a transaction erases, which is to be
+/// short.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn forget_bulk(pool: &PgPool, whom: Whom<'_>, by: By<'_>) -> std::result::Result<(), StoreError> {
+    let due = erasures::due(pool, whom, by.now, LIMIT).await?;
     while erasures::forget(pool, whom, &due, by.now, FORGET_BATCH.into()).await? >= FORGET_BATCH.into() {}
-    erasures::erase(pool, whom, by, limit).await
+    Ok(())
 }
 
 /// Each account once, with its newest time.

@@ -17,7 +17,7 @@ use crate::metrics::{LifeLabels, TableLabels};
 use crate::secret;
 use crate::service::Service;
 use crate::store::erasures::{By, Cause, Whom, ledger};
-use crate::store::{StoreError, gauges, housekeeping as rows};
+use crate::store::{StoreError, deletions, gauges, housekeeping as rows};
 
 /// The most rows of one statement.
 const BATCH: i64 = 1000;
@@ -49,6 +49,8 @@ pub struct Removed {
     pub accounts: u64,
     /// Entries of the ledger of erasures.
     pub erasures: u64,
+    /// What people could look up of being forgotten.
+    pub deletion_requests: u64,
 }
 
 /// Keeps house and measures until the service stops. What fails is tried again
@@ -100,6 +102,7 @@ pub async fn round(service: &Service) -> Result<Removed> {
     let audit = remove_all(service, Table::Audit, now).await;
     let accounts = remove_all(service, Table::Accounts, now).await;
     let erasures = remove_all(service, Table::Erasures, now).await;
+    let deletion_requests = remove_all(service, Table::DeletionRequests, now).await;
     let removed = Removed {
         authorizations: authorizations?,
         codes: codes?,
@@ -107,6 +110,7 @@ pub async fn round(service: &Service) -> Result<Removed> {
         audit: audit?,
         accounts: accounts?,
         erasures: erasures?,
+        deletion_requests: deletion_requests?,
     };
     service.metrics.housekeeping_last_success.set(now.unix_timestamp());
     Ok(removed)
@@ -121,6 +125,7 @@ enum Table {
     Audit,
     Accounts,
     Erasures,
+    DeletionRequests,
 }
 
 impl Table {
@@ -132,6 +137,7 @@ impl Table {
             Self::Audit => "audit",
             Self::Accounts => "accounts",
             Self::Erasures => "erasures",
+            Self::DeletionRequests => "deletion_requests",
         }
     }
 
@@ -177,10 +183,11 @@ async fn remove(
             let until = now - retention.unlinked;
             let limit = i64::try_from(ERASE_BATCH).unwrap_or(i64::MAX);
             let named = rows::unlinked(pool, until, limit).await?;
-            let by = By { cause: Cause::Retention, caller: "housekeeping", now };
+            let by = By { cause: Cause::Retention, caller: "housekeeping", detail: None, now };
             erasures::batch(pool, Whom::Unlinked(&named, until), by).await
         }
         Table::Erasures => ledger::remove(pool, now - retention.erasures, BATCH).await,
+        Table::DeletionRequests => deletions::remove(pool, now - retention.deletion_requests, BATCH).await,
     }
 }
 

@@ -122,6 +122,54 @@ impl fmt::Debug for ThreadsUserId {
     }
 }
 
+/// What the person who asked to be forgotten looks the request up by. Whoever has
+/// it sees the page, so it is told to nobody but Meta; what is stored is its hash.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ConfirmationCode(String);
+
+impl ConfirmationCode {
+    /// Letters and digits that are not taken for one another (Crockford's): five
+    /// bits each, so that 160 bits are 32 of them.
+    const LETTERS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    const BYTES: usize = 20;
+    const LEN: usize = Self::BYTES * 8 / 5;
+
+    fn new(bytes: &[u8; Self::BYTES]) -> Self {
+        let mut text = String::with_capacity(Self::LEN);
+        for five in bytes.as_chunks::<5>().0 {
+            let bits = five.iter().fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
+            let letters = (0..8).rev().map(|i| Self::LETTERS[usize::from((bits >> (5 * i)) as u8 & 31)]);
+            text.extend(letters.map(char::from));
+        }
+        Self(text)
+    }
+
+    /// Reads the one form that a code has.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let fits = text.len() == Self::LEN && text.bytes().all(|b| Self::LETTERS.contains(&b));
+        fits.then(|| Self(text.to_owned()))
+    }
+
+    /// The code.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What is stored of it.
+    #[must_use]
+    pub fn hash(&self) -> [u8; 32] {
+        secret::sha256(&[b"confirmation code", self.0.as_bytes()])
+    }
+}
+
+impl fmt::Debug for ConfirmationCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ConfirmationCode(redacted)")
+    }
+}
+
 /// The key from which account ids are derived. It never changes: with another
 /// one every account would be a stranger.
 #[derive(Clone)]
@@ -146,6 +194,29 @@ impl IdKey {
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&tag.as_ref()[..16]);
         AccountId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    }
+
+    /// The code of a person's request to be forgotten, by when Meta says it was
+    /// made: the same request has the same code, whoever brings it how often.
+    /// Without the key it is as good as random.
+    #[must_use]
+    pub fn confirmation_code(
+        &self,
+        app_id: &str,
+        threads_user_id: &ThreadsUserId,
+        issue_time: Option<OffsetDateTime>,
+    ) -> ConfirmationCode {
+        let mut context = hmac::Context::with_key(&self.0);
+        // An account id's input begins with zeros, so that none is the other's.
+        context.update(b"threads-identity confirmation code");
+        context.update(&(app_id.len() as u64).to_be_bytes());
+        context.update(app_id.as_bytes());
+        context.update(&issue_time.map_or(i64::MIN, OffsetDateTime::unix_timestamp).to_be_bytes());
+        context.update(threads_user_id.as_str().as_bytes());
+        let tag = context.sign();
+        let mut bytes = [0; ConfirmationCode::BYTES];
+        bytes.copy_from_slice(&tag.as_ref()[..ConfirmationCode::BYTES]);
+        ConfirmationCode::new(&bytes)
     }
 
     /// What is stored of the key, so that a start with another one is refused.
@@ -181,6 +252,41 @@ mod tests {
         assert_ne!(id, key.account_id("other", &threads("17841405793187219")));
         assert_ne!(id, IdKey::new(&[8; 32]).account_id("default", &threads("17841405793187219")));
         assert_ne!(key.account_id("a1", &threads("2")), key.account_id("a", &threads("12")));
+    }
+
+    #[test]
+    fn a_confirmation_code_depends_on_key_app_person_and_time() {
+        let key = IdKey::new(&[7; 32]);
+        let time = Some(time::macros::datetime!(2026-03-01 12:00 UTC));
+        let code = key.confirmation_code("default", &threads("17841405793187219"), time);
+        assert_eq!(code, key.confirmation_code("default", &threads("17841405793187219"), time));
+        assert_eq!(ConfirmationCode::parse(code.as_str()), Some(code.clone()));
+        for other in [
+            key.confirmation_code("other", &threads("17841405793187219"), time),
+            key.confirmation_code("default", &threads("17841405793187218"), time),
+            key.confirmation_code("default", &threads("17841405793187219"), None),
+            key.confirmation_code(
+                "default",
+                &threads("17841405793187219"),
+                time.map(|t| t + time::Duration::SECOND),
+            ),
+            IdKey::new(&[8; 32]).confirmation_code("default", &threads("17841405793187219"), time),
+        ] {
+            assert_ne!(code, other);
+            assert_ne!(code.hash(), other.hash());
+        }
+        assert_eq!(ConfirmationCode::new(&[0xff; 20]).as_str(), "Z".repeat(32));
+        let mut counted = [0; 20];
+        counted[4] = 1;
+        assert_eq!(ConfirmationCode::new(&counted).as_str(), "00000001000000000000000000000000");
+        let text = code.as_str();
+        for bad in
+            ["", &text[1..], &format!("{text}0"), &text.to_lowercase(), &"I".repeat(32), &"é".repeat(16)]
+        {
+            if bad != text {
+                assert_eq!(ConfirmationCode::parse(bad), None, "{bad}");
+            }
+        }
     }
 
     #[test]

@@ -12,7 +12,8 @@
 //! named, and the reasons before the machinery.
 //!
 //! **Flows** are what the service does, each a screen that decides.
-//! [`accounts`] reads, lists and unlinks; [`erasures`] forgets people; [`events`] tells what changed;
+//! [`accounts`] reads, lists and unlinks; [`erasures`] forgets people; [`notices`] takes
+//! what Meta tells of people; [`events`] tells what changed;
 //! [`refreshes`] is one attempt to keep a token alive; [`authorizations`] makes the
 //! URL and completes what comes back, the heart of it all; [`tokens`] hands a token
 //! out; [`profiles`] reads a profile, anew if it is too old; [`refresher`] attempts
@@ -26,7 +27,8 @@
 //! and the coalescer by which calls that wait together travel together;
 //! [`threads`] is the client of the platform's API, and what its failures mean;
 //! [`sealing`] is the keyring and the form of every sealed value; [`flights`]
-//! lets concurrent callers share one piece of work.
+//! lets concurrent callers share one piece of work; [`signed_request`] knows what
+//! Meta has signed.
 //!
 //! **Words** are what everybody speaks in. [`ids`] names things; [`secret`] holds
 //! what must not be shown; [`states`] says where an account or an authorization
@@ -56,6 +58,7 @@
 // Flows.
 pub mod accounts;
 pub mod erasures;
+pub mod notices;
 pub mod events;
 pub mod refreshes;
 pub mod authorizations;
@@ -72,6 +75,7 @@ pub mod store;
 pub mod threads;
 pub mod sealing;
 pub mod flights;
+pub mod signed_request;
 
 // Words.
 pub mod ids;

@@ -75,6 +75,13 @@ pub struct PageLabels {
     pub result: &'static str,
 }
 
+/// Labels of something that Meta has signed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SignatureLabels {
+    /// `current` or `previous`: which of the app's secrets signed.
+    pub secret: &'static str,
+}
+
 /// Labels of a watch that has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct WatchLabels {
@@ -125,6 +132,8 @@ pub struct Metrics {
     pub keyring_reloads: Family<ReloadLabels, Counter>,
     /// Answers to browsers and to Meta.
     pub pages: Family<PageLabels, Counter>,
+    /// What Meta has signed, by the secret.
+    pub signed_requests: Family<SignatureLabels, Counter>,
     /// Watches that are open.
     pub watch_streams: Gauge,
     /// Watches that have ended, by reason.
@@ -161,6 +170,7 @@ impl Metrics {
             clock_skew_seconds: Gauge::default(),
             keyring_reloads: Family::default(),
             pages: Family::default(),
+            signed_requests: Family::default(),
             watch_streams: Gauge::default(),
             watches_ended: Family::default(),
             event_tail_lag_seconds: Gauge::default(),
@@ -268,6 +278,11 @@ impl Metrics {
     fn register_events(&mut self) {
         let registry = &mut self.registry;
         registry.register("pages", "Answers to browsers and to Meta, by page and result", self.pages.clone());
+        registry.register(
+            "signed_requests",
+            "Requests of Meta with a right signature, by the secret that made it",
+            self.signed_requests.clone(),
+        );
         registry.register("watch_streams", "Watches that are open", self.watch_streams.clone());
         registry.register("watches_ended", "Watches that have ended, by reason", self.watches_ended.clone());
         registry.register_with_unit(

@@ -148,7 +148,8 @@ pub async fn run(
     // lone caller waits for delayed acknowledgements, some 27 ms a call.
     let incoming = TcpIncoming::from(listeners.grpc).with_nodelay(Some(true));
     let grpc = router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
-    let web = axum::serve(listeners.http, web::router(Arc::clone(&service)))
+    let web = web::router(Arc::clone(&service), &public_url(config, &listeners.http));
+    let web = axum::serve(listeners.http, web.into_make_service_with_connect_info::<SocketAddr>())
         .with_graceful_shutdown(stopping.clone().cancelled_owned())
         .into_future();
     let ops = axum::serve(listeners.ops, ops::router(Arc::clone(&service), readiness.clone())).into_future();
@@ -199,6 +200,15 @@ pub async fn run(
     }
     let _ = timeout(Duration::from_secs(1), service.store.pool.close()).await;
     Ok(())
+}
+
+/// Where people and Meta reach the HTTP side, without a slash at the end: as
+/// configured, or else where it listens.
+fn public_url(config: &Config, http: &TcpListener) -> String {
+    match &config.server.public_url {
+        Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+        None => format!("http://{}", http.local_addr().unwrap_or(config.server.http_listen)),
+    }
 }
 
 /// Tells `grpc.health.v1` what readiness finds, for as long as it is polled.

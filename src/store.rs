@@ -25,6 +25,7 @@ pub mod audit;
 pub mod authorizations;
 pub mod claims;
 pub mod coalescer;
+pub mod deletions;
 pub mod deployment;
 pub mod erasures;
 pub mod events;

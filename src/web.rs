@@ -1,4 +1,5 @@
-//! The side that browsers and Meta see, on its own listener: the hosted callback.
+//! The side that browsers and Meta see, on its own listener: the hosted callback,
+//! Meta's notices, and what became of a request to be forgotten.
 //!
 //! Every answer, errors included, carries the same headers: nothing is loaded from
 //! elsewhere, framed, cached, indexed, or told by a referrer. Nothing of a request
@@ -10,35 +11,53 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use crate::metrics::PageLabels;
 use crate::service::{App, Service};
 
 mod callback;
+mod deletion;
 mod headers;
+mod notices;
 mod page;
+mod peers;
 
 use page::Page;
+use peers::Peers;
 
 /// What every page needs.
 #[derive(Clone)]
 struct Web {
     service: Arc<Service>,
+    /// Where people and Meta reach this, without a slash at the end.
+    public_url: Arc<str>,
+    /// Who has looked up requests of late.
+    peers: Arc<Peers>,
 }
 
-/// The router.
-pub fn router(service: Arc<Service>) -> Router {
+/// The router. Who serves it must tell it the address of the peer
+/// (`into_make_service_with_connect_info`).
+pub fn router(service: Arc<Service>, public_url: &str) -> Router {
     Router::new()
         .route("/api/auth/callback/threads", get(callback::of_only_app))
         // The dashboard of Meta may have added a slash to what was registered.
         .route("/api/auth/callback/threads/", get(callback::of_only_app))
         .route("/api/auth/callback/threads/{app}", get(callback::of_app))
         .route("/api/auth/callback/threads/{app}/", get(callback::of_app))
+        .route("/threads/deauthorize", post(notices::deauthorize_of_only_app))
+        .route("/threads/deauthorize/", post(notices::deauthorize_of_only_app))
+        .route("/threads/deauthorize/{app}", post(notices::deauthorize_of_app))
+        .route("/threads/deauthorize/{app}/", post(notices::deauthorize_of_app))
+        .route("/threads/data-deletion", post(notices::delete_of_only_app))
+        .route("/threads/data-deletion/", post(notices::delete_of_only_app))
+        // One path, two meanings: Meta posts to an app, a person asks by a code.
+        .route("/threads/data-deletion/{app}", get(deletion::status).post(notices::delete_of_app))
+        .route("/threads/data-deletion/{app}/", get(deletion::status).post(notices::delete_of_app))
         .fallback(async || nothing_here())
         .method_not_allowed_fallback(async || not_in_this_way())
         .layer(map_response(headers::add))
-        .with_state(Web { service })
+        .with_state(Web { service, public_url: Arc::from(public_url), peers: Arc::default() })
 }
 
 impl Web {

@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 /// before it.
 const RINGS: [(&str, &[&str]); 6] = [
     ("words", &["ids", "secret", "states", "profile", "error", "clock", "config", "metrics", "proto"]),
-    ("means", &["store", "threads", "sealing", "flights"]),
+    ("means", &["store", "threads", "sealing", "flights", "signed_request"]),
     ("bag", &["service"]),
     (
         "flows",
         &[
             "accounts",
             "erasures",
+            "notices",
             "events",
             "refreshes",
             "authorizations",

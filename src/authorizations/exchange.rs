@@ -91,6 +91,7 @@ async fn store_short_lived(service: &Service, app: &App, held: &Held, short: &Sh
     let write = ShortLivedWrite {
         id: held.request.id,
         claim_id: held.claim_id,
+        account_id: short.user_id.as_ref().map(|id| service.keyring.id_key().account_id(app.id(), id)),
         sealed: service.keyring.seal(short_lived_place(app, held), &plaintext),
         expire_time: service.clock.now() + SHORT_LIFETIME,
     };

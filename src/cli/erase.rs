@@ -38,7 +38,7 @@ pub(super) async fn run(args: EraseArgs, variables: &Variables) -> CommandResult
         return export(&url, args.app.as_deref()).await;
     }
     let app = args.app.as_deref().unwrap_or(DEFAULT_APP);
-    let by = |cause| By { cause, caller: "operator", now: SystemClock.now() };
+    let by = |cause| By { cause, caller: "operator", detail: None, now: SystemClock.now() };
     let done = if let Some(file) = &args.whom.replay {
         let named = distinct(read_lines(file, "an entry of the ledger", read_entry)?);
         let work = Work { pool: store::pool_of_one(&url)?, by: by(Cause::Replay), dry_run: args.dry_run };

@@ -34,6 +34,9 @@ pub struct Retention {
     /// `erasures`, default 400 d: for how long it is known which accounts were
     /// erased. Longer than the oldest backup that would be put back.
     pub erasures: Duration,
+    /// `deletion_requests`, default 180 d: for how long people who asked to be
+    /// forgotten find what became of it.
+    pub deletion_requests: Duration,
     /// `interval`, default 10 min: how often this replica looks for what is old.
     pub interval: Duration,
 }
@@ -47,6 +50,7 @@ impl Default for Retention {
             codes: DAY,
             unlinked: 30 * DAY,
             erasures: 400 * DAY,
+            deletion_requests: 180 * DAY,
             interval: Duration::from_mins(10),
         }
     }
@@ -64,6 +68,7 @@ impl Retention {
             unlinked: period("unlinked", default.unlinked, OUTLIVES_A_CODE),
             // A consent can be brought until its code and the token for it have died.
             erasures: period("erasures", default.erasures, OUTLIVES_A_CODE),
+            deletion_requests: period("deletion_requests", default.deletion_requests, OUTLIVES_A_WRITE),
             interval: period("interval", default.interval, Duration::from_secs(1)),
         };
         if read.authorizations > read.unlinked {

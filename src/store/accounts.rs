@@ -247,20 +247,33 @@ pub async fn page(
     parse_all(rows)
 }
 
-/// Unlinks an account of a user: its token and profile are gone with this
-/// statement. `None` when the user has no such account, or it is unlinked
-/// already.
+/// What is unlinked, and why.
+#[derive(Debug, Clone, Copy)]
+pub struct Unlinking<'a> {
+    /// The app.
+    pub app_id: &'a str,
+    /// The account.
+    pub id: AccountId,
+    /// Whose it must be.
+    pub user_id: Option<&'a str>,
+    /// When its newest consent may have been given at the latest.
+    pub consented_until: Option<OffsetDateTime>,
+    /// When it was said, if that was elsewhere: nothing that was said before counts.
+    pub issue_time: Option<OffsetDateTime>,
+    /// Why.
+    pub reason: StateReason,
+    /// Who says so, for the trail; a caller's own unlinking is in the events alone.
+    pub noted: Option<(&'a str, &'a str)>,
+    /// Now.
+    pub now: OffsetDateTime,
+}
+
+/// Unlinks an account: its token and profile are gone with this statement. `None`
+/// when there is no such account, or it is unlinked already.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn unlink(
-    pool: &PgPool,
-    app_id: &str,
-    id: AccountId,
-    user_id: &str,
-    reason: StateReason,
-    now: OffsetDateTime,
-) -> Result<Option<Account>, StoreError> {
+pub async fn unlink(pool: &PgPool, unlinking: &Unlinking<'_>) -> Result<Option<Account>, StoreError> {
     let query = sqlx::query_as!(
         AccountRow,
         r#"with unlinked as (
@@ -273,12 +286,21 @@ pub async fn unlink(
                    next_refresh_time = null, refresh_attempt = refresh_attempt + 1, refresh_lease_time = null,
                    previous_token = null, previous_token_expire_time = null,
                    previous_token_refresh_time = null, strike_time = null, strike_reason = null,
-                   refresh_failing_time = null, refresh_failures = 0, refresh_failing_told = false
-               where account_id = $1 and app_id = $2 and user_id = $3 and state <> 'UNLINKED'
+                   refresh_failing_time = null, refresh_failures = 0, refresh_failing_told = false,
+                   deauthorize_time = coalesce($9, deauthorize_time)
+               where account_id = $1 and app_id = $2 and ($3::text is null or user_id = $3)
+                 and ($6::timestamptz is null or authorize_time <= $6)
+                 and ($9::timestamptz is null or deauthorize_time is null or deauthorize_time < $9)
+                 and state <> 'UNLINKED'
                returning *
            ), emitted as (
                insert into events (app_id, account_id, user_id, kind, event_time)
-               select app_id, account_id, user_id, 'UNLINKED', $5 from unlinked
+               select app_id, account_id, user_id,
+                      case state_reason when 'DEAUTHORIZED' then state_reason else 'UNLINKED' end, $5
+               from unlinked
+           ), noted as (
+               insert into audit (app_id, account_id, user_id, caller, action, detail, audit_time)
+               select app_id, account_id, user_id, $7::text, state_reason, $8, $5 from unlinked where $7 is not null
            )
            select account_id as "account_id!", app_id as "app_id!", threads_user_id as "threads_user_id!",
                   user_id as "user_id!", state as "state!", state_reason, scopes as "scopes!",
@@ -287,14 +309,31 @@ pub async fn unlink(
                   token_expire_time, token_refresh_time, last_token_fetch_time,
                   username, name, picture_url, biography, is_verified, profile_fetch_time
            from unlinked"#,
-        id.0,
-        app_id,
-        user_id,
-        reason.as_str(),
-        now
+        unlinking.id.0,
+        unlinking.app_id,
+        unlinking.user_id,
+        unlinking.reason.as_str(),
+        unlinking.now,
+        unlinking.consented_until,
+        unlinking.noted.map(|(caller, _)| caller),
+        unlinking.noted.map(|(_, detail)| detail),
+        unlinking.issue_time
     );
     let row = run(pool, async |connection| query.fetch_optional(connection).await).await?;
     Ok(parse_all(row.into_iter().collect())?.pop())
+}
+
+/// Whether an account was unlinked by a notice of this time, or of a later one.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn has_taken(pool: &PgPool, id: AccountId, issue_time: OffsetDateTime) -> Result<bool, StoreError> {
+    let query = sqlx::query_scalar!(
+        r#"select exists (select from accounts where account_id = $1 and deauthorize_time >= $2) as "taken!""#,
+        id.0,
+        issue_time
+    );
+    run(pool, async |connection| query.fetch_one(connection).await).await
 }
 
 /// Stores a profile that has just been read, unless the account has been

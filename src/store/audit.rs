@@ -57,6 +57,44 @@ pub async fn attempted(
     Ok(())
 }
 
+/// Notes what somebody outside has said of an account that is not there, or that
+/// it does not concern. Saying it again, as a replay does, adds nothing.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn note_once(
+    pool: &PgPool,
+    app_id: &str,
+    id: AccountId,
+    caller: &str,
+    action: &str,
+    detail: &str,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    let work = async |connection: &mut PgConnection| {
+        let mut transaction = connection.begin().await?;
+        // Two at once would both find nothing.
+        sqlx::query!("select pg_advisory_xact_lock(uuid_hash_extended($1, 1))::text as locked", id.0)
+            .fetch_one(&mut *transaction)
+            .await?;
+        sqlx::query!(
+            "insert into audit (app_id, account_id, caller, action, detail, audit_time)
+             select $1, $2, $3, $4, $5, $6
+             where not exists (select from audit where account_id = $2 and action = $4 and detail = $5)",
+            app_id,
+            id.0,
+            caller,
+            action,
+            detail,
+            now
+        )
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await
+    };
+    run(pool, work).await
+}
+
 /// Whose trail is asked for.
 #[derive(Debug, Clone)]
 pub enum Subject {
@@ -145,7 +183,7 @@ pub async fn trail(
                   authorization_id::text, user_id, previous_user_id, caller, purpose, detail
            from (
                select audit_time as time, 'audit' as source, action as what, app_id, account_id, authorization_id,
-                      user_id, null as previous_user_id, caller, purpose, null as detail, audit_id as place
+                      user_id, null as previous_user_id, caller, purpose, detail, audit_id as place
                from audit
                where ($1::uuid is null or account_id = $1) and ($2::text is null or user_id = $2)
                union all

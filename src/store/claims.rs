@@ -156,13 +156,16 @@ pub struct ShortLivedWrite {
     pub id: AuthorizationId,
     /// Whose claim it must still be.
     pub claim_id: Uuid,
+    /// Whose it is, if Threads has said so.
+    pub account_id: Option<AccountId>,
     /// The sealed token.
     pub sealed: Vec<u8>,
     /// When it dies.
     pub expire_time: OffsetDateTime,
 }
 
-/// Stores short-lived tokens; answers whether the claim still held.
+/// Stores short-lived tokens; answers whether the claim still held, and nobody has
+/// erased the account after this consent.
 pub struct StoreShortLived;
 
 impl Batch for StoreShortLived {
@@ -177,28 +180,35 @@ impl Batch for StoreShortLived {
     async fn run(connection: &mut PgConnection, writes: &[ShortLivedWrite]) -> sqlx::Result<Vec<bool>> {
         let ids: Vec<Uuid> = writes.iter().map(|write| write.id.0).collect();
         let claims: Vec<Uuid> = writes.iter().map(|write| write.claim_id).collect();
+        let accounts: Vec<Option<Uuid>> =
+            writes.iter().map(|write| write.account_id.map(|id| id.0)).collect();
         let sealed: Vec<&[u8]> = writes.iter().map(|write| write.sealed.as_slice()).collect();
         let expiries: Vec<OffsetDateTime> = writes.iter().map(|write| write.expire_time).collect();
         let rows = sqlx::query_scalar!(
             "with held as (
-                 select a.authorization_id, w.sealed, w.expire_time
+                 select a.authorization_id, w.sealed, w.expire_time, w.account_id
                  from authorizations a
-                 join unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::timestamptz[])
-                      as w(authorization_id, claim_id, sealed, expire_time) using (authorization_id, claim_id)
+                 join unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::timestamptz[], $5::uuid[])
+                      as w(authorization_id, claim_id, sealed, expire_time, account_id)
+                      using (authorization_id, claim_id)
                  where a.state = 'IN_PROGRESS'
+                   and not exists (select from erasures x
+                                   where x.account_id = w.account_id and x.erase_time > a.attempt_time)
                  -- In one order everywhere: a user with several of them may just be erased.
                  order by a.authorization_id
                  for update of a
              )
              update authorizations a
-             set short_lived_token = h.sealed, short_lived_expire_time = h.expire_time, step = 'EXCHANGED'
+             set short_lived_token = h.sealed, short_lived_expire_time = h.expire_time, step = 'EXCHANGED',
+                 token_account_id = h.account_id
              from held h
              where a.authorization_id = h.authorization_id
              returning a.authorization_id",
             &ids,
             &claims,
             &sealed as _,
-            &expiries
+            &expiries,
+            &accounts as _
         )
         .fetch_all(connection)
         .await?;
@@ -301,7 +311,7 @@ pub async fn end_dead(
          )
          update authorizations a
          set state = 'FAILED', failure_reason = $4, end_time = $1,
-             short_lived_token = null, short_lived_expire_time = null
+             short_lived_token = null, short_lived_expire_time = null, token_account_id = null
          from dead d
          where a.authorization_id = d.authorization_id",
         now,
@@ -328,7 +338,7 @@ pub async fn end(
     let query = sqlx::query!(
         "update authorizations
          set state = $3, failure_reason = $4, failure_state_reason = $5, end_time = $6,
-             short_lived_token = null, short_lived_expire_time = null
+             short_lived_token = null, short_lived_expire_time = null, token_account_id = null
          where authorization_id = $1 and claim_id = $2 and state = 'IN_PROGRESS'",
         id.0,
         claim_id,

@@ -12,7 +12,8 @@ pub mod ledger;
 mod names;
 
 use names::{
-    Names, forget_authorizations, forget_events, forget_predecessor, forget_trail, lock_authorizations,
+    Names, absent, end_under_way, forget_authorizations, forget_events, forget_predecessor, forget_trail,
+    lock_absent, lock_authorizations,
 };
 
 /// Why accounts are erased.
@@ -26,6 +27,8 @@ pub enum Cause {
     Operator,
     /// They had been erased before, and a restore brought them back.
     Replay,
+    /// Meta said that the person wants to be forgotten.
+    Meta,
 }
 
 impl Cause {
@@ -35,6 +38,7 @@ impl Cause {
             Self::Caller => "CALLER",
             Self::Operator => "OPERATOR",
             Self::Replay => "REPLAY",
+            Self::Meta => "META",
         }
     }
 
@@ -44,6 +48,7 @@ impl Cause {
             Self::Caller => "ERASED_BY_CALLER",
             Self::Operator => "ERASED_BY_OPERATOR",
             Self::Replay => "ERASED_BY_REPLAY",
+            Self::Meta => "ERASED_BY_META",
         }
     }
 }
@@ -55,6 +60,8 @@ pub struct By<'a> {
     pub cause: Cause,
     /// Who.
     pub caller: &'a str,
+    /// What else is to be known of it.
+    pub detail: Option<&'a str>,
     /// Now.
     pub now: OffsetDateTime,
 }
@@ -84,6 +91,9 @@ pub enum Whom<'a> {
     Accounts(&'a [Named]),
     /// Those of these whose newest consent is not after the time given.
     Replayed(&'a [Named]),
+    /// These, unless their newest consent is after a time that is not the ledger's:
+    /// when the persons asked for it, as far as clocks can tell.
+    Requested(&'a [Named], Option<OffsetDateTime>),
     /// Those of these that were unlinked by then, and are still.
     Unlinked(&'a [Named], OffsetDateTime),
 }
@@ -92,7 +102,10 @@ impl<'a> Whom<'a> {
     fn named(self) -> &'a [Named] {
         match self {
             Self::User { .. } => &[],
-            Self::Accounts(named) | Self::Replayed(named) | Self::Unlinked(named, _) => named,
+            Self::Accounts(named)
+            | Self::Replayed(named)
+            | Self::Requested(named, _)
+            | Self::Unlinked(named, _) => named,
         }
     }
 
@@ -106,6 +119,16 @@ impl<'a> Whom<'a> {
     fn unlinked_until(self) -> Option<OffsetDateTime> {
         if let Self::Unlinked(_, until) = self { Some(until) } else { None }
     }
+
+    fn consented_until(self) -> Option<OffsetDateTime> {
+        if let Self::Requested(_, until) = self { until } else { None }
+    }
+
+    /// Whether the ledger takes also what is not there, so that no link which is
+    /// under way brings it.
+    fn is_of_anybody(self) -> bool {
+        matches!(self, Self::Accounts(_) | Self::Replayed(_) | Self::Requested(..))
+    }
 }
 
 /// Erases, at most `limit` accounts of a user, and answers how many there were.
@@ -116,28 +139,50 @@ impl<'a> Whom<'a> {
 pub async fn erase(pool: &PgPool, whom: Whom<'_>, by: By<'_>, limit: i64) -> Result<u64, StoreError> {
     let work = async |connection: &mut PgConnection| {
         let mut transaction = connection.begin().await?;
-        let wanted: Vec<Uuid> = whom.named().iter().map(|named| named.id.0).collect();
-        queue(&mut transaction, whom).await?;
-        // What is under way for them comes to its end first, or finds itself ended:
-        // a link locks its authorization before its account.
-        lock_authorizations(&mut transaction, whom.names(&wanted)).await?;
-        let erased = match whom {
-            Whom::User { app_id, user_id } => {
-                // Looked up under the locks: a link may just have ended.
-                let named = of_user(&mut transaction, app_id, user_id, by.now, limit).await?;
-                delete(&mut transaction, whom, &named, by).await?
-            }
-            _ => delete(&mut transaction, whom, whom.named(), by).await?,
-        };
-        let names = whom.names(&erased);
-        forget_authorizations(&mut transaction, names, by.now, i64::MAX).await?;
-        forget_predecessor(&mut transaction, names).await?;
-        forget_events(&mut transaction, names, i64::MAX).await?;
-        forget_trail(&mut transaction, names, i64::MAX).await?;
+        let erased = erase_within(&mut transaction, whom, by, limit).await?;
         transaction.commit().await?;
-        Ok(erased.len() as u64)
+        Ok(erased)
     };
     run(pool, work).await
+}
+
+/// Erases within a transaction, at most `limit` accounts of a user, and answers how
+/// many there were.
+pub(super) async fn erase_within(
+    connection: &mut PgConnection,
+    whom: Whom<'_>,
+    by: By<'_>,
+    limit: i64,
+) -> sqlx::Result<u64> {
+    let wanted: Vec<Uuid> = whom.named().iter().map(|named| named.id.0).collect();
+    queue(connection, whom).await?;
+    // What is under way for them comes to its end first, or finds itself ended:
+    // a link locks its authorization before its account.
+    lock_authorizations(connection, whom.names(&wanted)).await?;
+    if whom.is_of_anybody() {
+        lock_absent(connection, &wanted).await?;
+    }
+    let erased = match whom {
+        Whom::User { app_id, user_id } => {
+            // Looked up under the locks: a link may just have ended.
+            let named = of_user(connection, app_id, user_id, by.now, limit).await?;
+            delete(connection, whom, &named, by).await?
+        }
+        _ => delete(connection, whom, whom.named(), by).await?,
+    };
+    let count = erased.len() as u64;
+    let gone = if whom.is_of_anybody() {
+        end_under_way(connection, &wanted, whom.consented_until(), by.now).await?;
+        absent(connection, &wanted).await?
+    } else {
+        erased
+    };
+    let names = whom.names(&gone);
+    forget_authorizations(connection, names, by.now, i64::MAX).await?;
+    forget_predecessor(connection, names).await?;
+    forget_events(connection, names, i64::MAX).await?;
+    forget_trail(connection, names, i64::MAX).await?;
+    Ok(count)
 }
 
 /// Takes names out of what may be long, `limit` rows at a time, before [`erase`]
@@ -185,12 +230,14 @@ pub async fn due(
          join unnest($1::uuid[], $2::text[], $3::timestamptz[]) as w(account_id, app_id, erase_time)
               using (account_id, app_id)
          where ($4::timestamptz is null or (a.state = 'UNLINKED' and a.update_time <= $4))
-           and (not $5 or a.authorize_time <= w.erase_time)",
+           and (not $5 or a.authorize_time <= w.erase_time)
+           and ($6::timestamptz is null or a.authorize_time <= $6)",
         &ids,
         &apps as _,
         &times,
         whom.unlinked_until(),
-        matches!(whom, Whom::Replayed(_))
+        matches!(whom, Whom::Replayed(_)),
+        whom.consented_until()
     );
     let found = run(pool, async |connection| query.fetch_all(connection).await).await?;
     Ok(found.into_iter().map(AccountId).collect())
@@ -286,6 +333,7 @@ async fn delete(
                and ($4::text is null or l.user_id = $4)
                and ($5::timestamptz is null or (l.state = 'UNLINKED' and l.update_time <= $5))
                and (not $6 or l.authorize_time <= l.erase_time)
+               and ($12::timestamptz is null or l.authorize_time <= $12)
              returning a.account_id, a.app_id, a.user_id,
                        -- Never before the consent that it ends, whatever the clocks of replicas say.
                        greatest(case when $5::timestamptz is null then l.erase_time else l.update_time end,
@@ -303,8 +351,8 @@ async fn delete(
              insert into events (app_id, account_id, user_id, kind, event_time)
              select app_id, account_id, user_id, 'ERASED', $11 from erased
          ), noted as (
-             insert into audit (app_id, erasure_id, caller, action, audit_time)
-             select app_id, gen_random_uuid(), $9, $10, $11 from erased
+             insert into audit (app_id, erasure_id, caller, action, detail, audit_time)
+             select app_id, gen_random_uuid(), $9, $10, $13, $11 from erased
          )
          select account_id from erased",
         &ids,
@@ -313,11 +361,13 @@ async fn delete(
         user_id,
         whom.unlinked_until(),
         matches!(whom, Whom::Replayed(_)),
-        matches!(whom, Whom::Accounts(_) | Whom::Replayed(_)),
+        whom.is_of_anybody(),
         by.cause.name(),
         by.caller,
         by.cause.action(),
-        by.now
+        by.now,
+        whom.consented_until(),
+        by.detail
     )
     .fetch_all(connection)
     .await

@@ -243,7 +243,7 @@ impl Batch for Links {
                        user_id = coalesce(l.user_id, a.user_id),
                        account_id = coalesce(l.account_id, a.account_id),
                        end_time = f.now,
-                       short_lived_token = null, short_lived_expire_time = null
+                       short_lived_token = null, short_lived_expire_time = null, token_account_id = null
                    from fenced f left join linked l on l.link_authorization_id = f.authorization_id
                    where a.authorization_id = f.authorization_id
                    returning a.authorization_id, a.failure_reason

@@ -43,6 +43,11 @@ impl<'a> Page<'a> {
         Self { style: STYLE, heading, text, facts: &[], reference: None }
     }
 
+    /// With names and values.
+    pub(super) fn with(self, facts: &'a [(&'a str, String)]) -> Self {
+        Self { facts, ..self }
+    }
+
     /// With what an operator finds in the log.
     pub(super) fn referring_to(self, reference: &'a str) -> Self {
         Self { reference: Some(reference), ..self }

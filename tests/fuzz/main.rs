@@ -9,7 +9,9 @@
 
 mod properties;
 
-use properties::callback;
+use std::time::{Duration, Instant};
+
+use properties::{callback, signed_request};
 
 /// How many inputs a property meets.
 const INPUTS: usize = 100_000;
@@ -73,4 +75,25 @@ fn meet(property: impl Fn(&[u8]) -> bool, examples: &[&str], pieces: &[&str]) {
 fn a_callback_is_read_as_an_independent_reading_reads_it() {
     let property = callback::property();
     meet(property, &callback::EXAMPLES, &callback::PIECES);
+}
+
+#[test]
+fn a_signed_request_is_read_as_an_independent_reading_reads_it() {
+    meet(signed_request::property(), &signed_request::EXAMPLES, &signed_request::PIECES);
+}
+
+/// The same for minutes, with another seed every time.
+#[test]
+#[ignore = "takes minutes: run it by name"]
+fn signed_requests_for_four_minutes() {
+    let seed = u64::from_be_bytes(threads_identity::secret::random());
+    println!("seed {seed:#x}");
+    let (mut numbers, property) = (Numbers(seed), signed_request::property());
+    let (start, mut inputs, mut taken) = (Instant::now(), 0_u64, 0_u64);
+    while start.elapsed() < Duration::from_mins(4) {
+        let input = changed(&mut numbers, &signed_request::EXAMPLES, &signed_request::PIECES);
+        taken += u64::from(property(&input));
+        inputs += 1;
+    }
+    println!("{inputs} inputs, {taken} taken by both readers, no panic, no difference");
 }

@@ -24,14 +24,14 @@ use crate::harness::{
 const PATH: &str = "/api/auth/callback/threads";
 
 /// What came back to a browser.
-struct Page {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: String,
+pub struct Page {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: String,
 }
 
 impl Page {
-    fn header(&self, name: &str) -> &str {
+    pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
@@ -49,7 +49,7 @@ impl Page {
 
     /// What every answer carries, whatever it is.
     #[track_caller]
-    fn assert_guarded(&self) {
+    pub fn assert_guarded(&self) {
         let policy = self.header("content-security-policy");
         assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
         for part in ["base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"] {
@@ -82,18 +82,23 @@ impl Page {
     }
 }
 
-async fn fetch(world: &World, method: Method, path: &str, headers: &[(&str, &str)]) -> Page {
+pub async fn fetch(world: &World, method: Method, path: &str, headers: &[(&str, &str)]) -> Page {
     let client = reqwest::Client::builder().redirect(Policy::none()).no_proxy().build().unwrap();
     let mut request = client.request(method, format!("http://{}{path}", world.http));
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
+    answered(request).await
+}
+
+/// Sends a request, and reads what comes back.
+pub async fn answered(request: reqwest::RequestBuilder) -> Page {
     let response = request.send().await.unwrap();
     let (status, headers) = (response.status(), response.headers().clone());
     Page { status, headers, body: response.text().await.unwrap() }
 }
 
-async fn get(world: &World, path: &str) -> Page {
+pub async fn get(world: &World, path: &str) -> Page {
     fetch(world, Method::GET, path, &[]).await
 }
 

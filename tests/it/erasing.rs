@@ -42,7 +42,7 @@ impl World {
     }
 
     /// A person of whom everything can be looked for.
-    fn secretive(&self, number: u64) -> Persona {
+    pub fn secretive(&self, number: u64) -> Persona {
         let person = Persona {
             name: Some(format!("Name That Goes {number}")),
             biography: Some(format!("biography-that-goes-{number}")),

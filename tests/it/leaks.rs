@@ -24,8 +24,9 @@ const USERNAME: &str = "handle.that.must.not.be.named";
 const PERSON: &str = "30000000000055555";
 const NAME: &str = "Name That Must Not Be Named";
 
+/// What the service logs.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -44,7 +45,7 @@ impl Log {
     /// While there is only one subscriber, `tracing` asks the thread that first
     /// comes by a line whether anybody listens, and that may be another test's.
     /// The second of the answer makes it ask the subscribers themselves.
-    fn capture(&self) -> (tracing::subscriber::DefaultGuard, tracing::Dispatch) {
+    pub fn capture(&self) -> (tracing::subscriber::DefaultGuard, tracing::Dispatch) {
         let second = tracing::Dispatch::new(tracing_subscriber::registry());
         let log = self.clone();
         let subscriber = tracing_subscriber::fmt()
@@ -56,7 +57,7 @@ impl Log {
         (tracing::subscriber::set_default(subscriber), second)
     }
 
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 }

@@ -18,6 +18,7 @@ pub(super) async fn lock_authorizations(connection: &mut PgConnection, names: Na
     sqlx::query!(
         "select authorization_id from authorizations
          where account_id = any($1) or (app_id = $2 and user_id = $3)
+            or (state = 'IN_PROGRESS' and token_account_id = any($1))
          order by authorization_id
          for update",
         names.ids,
@@ -25,6 +26,62 @@ pub(super) async fn lock_authorizations(connection: &mut PgConnection, names: Na
         names.user_id
     )
     .fetch_all(connection)
+    .await?;
+    Ok(())
+}
+
+/// Waits for links that have inserted a row of these and not committed it, and
+/// makes later ones wait: neither could be seen otherwise. The other end is the
+/// function `erasure_has_the_last_word`.
+pub(super) async fn lock_absent(connection: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
+    sqlx::query!(
+        "select pg_advisory_xact_lock(uuid_hash_extended(w.account_id, 0))::text as locked
+         from (select account_id from unnest($1::uuid[]) as w(account_id) order by account_id) w",
+        ids
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(())
+}
+
+/// Those of these that have no row.
+pub(super) async fn absent(connection: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!(
+        r#"select w.account_id as "account_id!" from unnest($1::uuid[]) as w(account_id)
+           where not exists (select from accounts a where a.account_id = w.account_id)"#,
+        ids
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Ends what is under way for these with a consent of `until` or before; its token
+/// is gone with this statement. Whatever is locked is just being written by a link
+/// that looks into the ledger.
+pub(super) async fn end_under_way(
+    connection: &mut PgConnection,
+    ids: &[Uuid],
+    until: Option<OffsetDateTime>,
+    now: OffsetDateTime,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "with named as (
+             select authorization_id from authorizations
+             where state = 'IN_PROGRESS' and token_account_id = any($1)
+               and ($2::timestamptz is null or attempt_time <= $2)
+             order by authorization_id
+             for update skip locked
+         )
+         update authorizations a
+         set state = 'FAILED', failure_reason = 'ACCOUNT_UNLINKED', end_time = $3, user_id = null, account_id = null,
+             scopes = '', short_lived_token = null, short_lived_expire_time = null, token_account_id = null
+         from named n
+         where a.authorization_id = n.authorization_id",
+        ids,
+        until,
+        now
+    )
+    .execute(connection)
     .await?;
     Ok(())
 }
@@ -51,7 +108,7 @@ pub(super) async fn forget_authorizations(
                                            when 'IN_PROGRESS' then 'ACCOUNT_UNLINKED'
                                            else a.failure_reason end,
              outcome = null, end_time = coalesce(a.end_time, $4), user_id = null, account_id = null, scopes = '',
-             short_lived_token = null, short_lived_expire_time = null
+             short_lived_token = null, short_lived_expire_time = null, token_account_id = null
          from named n
          where a.authorization_id = n.authorization_id",
         names.ids,
