@@ -12,7 +12,7 @@ pub(super) fn text(places: &Places) -> String {
         r#"
   threads-identity is running.
 
-    Click here and link a Threads account:   {demo}
+    Click here, and take the tour:   {demo}
 
     gRPC service       {grpc}
     hosted callback    {http}/api/auth/callback/threads
@@ -27,7 +27,7 @@ pub(super) fn text(places: &Places) -> String {
     call() {{ grpcurl -plaintext -H "authorization: Bearer $KEY" -d "$2" {grpc} "threads.identity.v1.$1"; }}
 
     call AuthorizationService/CreateAuthorizationUrl '{{"link": {{"user_id": "user-1"}}}}'
-    # Open the authorizationUrl in a browser, or let the simulator's person click:
+    # In place of a browser, let one of the simulator's people click:
     curl -s {simulator}/_simulator/consent -H 'content-type: application/json' \
       -d '{{"authorization_url": "PASTE authorizationUrl", "persona": "home", "decision": "allow"}}'
     call AuthorizationService/CompleteAuthorization '{{"callback_url": "PASTE callback_url", "user_id": "user-1"}}'
@@ -40,8 +40,8 @@ pub(super) fn text(places: &Places) -> String {
   The same in Python (pip install grpcio grpcio-reflection protobuf):
 
 {python}
-  Ctrl-C stops everything. The data is kept for the next start; the simulator
-  forgets its tokens, so link again to use them with it."#
+  Ctrl-C stops everything. The data is kept for the next start, and so is the time
+  that you let pass; the simulator forgets its tokens, so link again to use them."#
     )
 }
 

@@ -95,3 +95,49 @@ async fn whoever_is_forgotten_is_gone() {
     browser.open(&account).await;
     browser.assert_heading("No such account").await;
 }
+
+#[tokio::test]
+async fn an_app_that_was_removed_aloud_is_unlinked_at_once() {
+    let Some(driver) = driver().await else { return };
+    let dev = Dev::start();
+    let browser = driver.browser().await.unwrap();
+    browser.open(&dev.demo("/")).await;
+    browser.press(LINK).await;
+    browser.consent("full", "Allow").await;
+    browser.press("Remove the app").await;
+    browser.assert_says("Threads told us at once").await;
+    browser.assert_says("UNLINKED because DEAUTHORIZED").await;
+    browser.look("deauthorized").await;
+    browser.open(&dev.demo("/")).await;
+    browser.assert_says("no Threads account linked yet").await;
+    browser.assert_quiet().await;
+    dev.assert_no_violations().await;
+}
+
+#[tokio::test]
+async fn whoever_asks_threads_for_deletion_is_erased_and_can_see_it() {
+    let Some(driver) = driver().await else { return };
+    let dev = Dev::start();
+    let browser = driver.browser().await.unwrap();
+    browser.open(&dev.demo("/")).await;
+    browser.press(LINK).await;
+    browser.consent("full", "Allow").await;
+    let account = browser.url().await;
+    browser.press("Ask for deletion").await;
+    browser.assert_heading("You asked for your data to be deleted").await;
+    browser.look("deletion").await;
+    browser.follow("See how the deletion stands").await;
+    let status = browser.url().await;
+    assert!(status.starts_with(&format!("{}/threads/data-deletion/", dev.place("http"))), "{status}");
+    browser.look("deletion-status").await;
+    assert!(!browser.text().await.contains("maya"), "{}", browser.text().await);
+
+    browser.open(&account).await;
+    browser.assert_heading("No such account").await;
+    browser.open(&dev.demo("/")).await;
+    browser.assert_says("ERASED").await;
+    // The same page for whoever guesses, whatever they guess.
+    browser.open(&format!("{}/threads/data-deletion/GUESSEDGUESSED", dev.place("http"))).await;
+    browser.look("deletion-unknown").await;
+    dev.assert_no_violations().await;
+}
