@@ -14,7 +14,7 @@ use threads_identity::proto::v1::{AuthorizationOutcome, FetchAccessTokenRequest,
 use threads_identity::simulator::{Endpoint, Fault, Persona};
 use tonic::Code;
 
-use crate::harness::{World, failed, link};
+use crate::harness::{Wishes, World, failed, link};
 use crate::meta::DATA_DELETION;
 use crate::refreshing::HOUR;
 use crate::shorthand::token;
@@ -115,7 +115,9 @@ async fn interleave(world: &World, dice: &Dice, subject: &Subject) {
 /// So many persons, a crowd at a time and some of them at once.
 async fn interleavings(count: u64) {
     const CROWD: u64 = 50;
-    let world = World::start().await;
+    // More than half a year goes by, and housekeeping with it.
+    let config = "[retention]\ndeletion_requests = \"1000d\"\nerasures = \"1000d\"";
+    let world = World::with(Wishes { config, ..Wishes::default() }).await;
     let dice = Dice(AtomicU64::new(1));
     let mut came_back = 0;
     for crowd in 0..count / CROWD {
