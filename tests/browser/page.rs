@@ -56,8 +56,11 @@ impl Browser {
 
     /// On the consent page: chooses somebody, and allows or denies.
     pub async fn consent(&self, persona: &str, button: &str) {
-        let choice = By::Css(format!("input[name=persona][value={persona}]"));
-        self.driver.find(choice).await.unwrap().click().await.unwrap();
+        let choice = format!("input[name=persona][value={persona}]");
+        // The answer stands at the foot of the window, over what is not scrolled up.
+        self.value(&format!("document.querySelector('{choice}').scrollIntoView({{ block: 'center' }})"))
+            .await;
+        self.driver.find(By::Css(choice)).await.unwrap().click().await.unwrap();
         self.press(button).await;
     }
 
