@@ -9,7 +9,7 @@ use reqwest::StatusCode;
 use threads_identity::proto::v1::AuthorizationOutcome;
 use threads_identity::proto::v1::account::{State, StateReason};
 use threads_identity::proto::v1::account_change::Kind;
-use threads_identity::simulator::{Endpoint, Fault, Options};
+use threads_identity::simulator::{Callback, CallbackKind, Endpoint, Fault, Options, Signature, UserIdForm};
 use tonic::Code;
 
 use crate::callback::{fetch, get};
@@ -413,4 +413,44 @@ async fn the_callbacks_take_posts_alone() {
     }
     // By GET that path asks for the status of a request with such a code.
     assert_eq!(get(&world, DATA_DELETION).await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_person_who_removes_the_app_at_threads_and_then_asks_is_unlinked_and_forgotten() {
+    let world = World::start().await;
+    let linked = world.linked("user-1", "full").await;
+    let client_id = Options::default().client_id;
+    let url = |path: &str| format!("http://{}{path}", world.http);
+    let (removal, deletion) = (url("/threads/deauthorize"), url("/threads/data-deletion"));
+    world.controls.set_callback_urls(&client_id, Some(&removal), Some(&deletion)).unwrap();
+    let send = async |callback: Callback| {
+        let kind = CallbackKind::DataDeletion;
+        world.controls.send_callback(kind, &client_id, &callback).await.unwrap().pop().unwrap()
+    };
+    for signature in [
+        Signature::Flipped,
+        Signature::Short,
+        Signature::Long,
+        Signature::Empty,
+        Signature::StandardAlphabet,
+        Signature::OverJson,
+        Signature::Rewritten,
+        Signature::NoDot,
+        Signature::TwoDots,
+    ] {
+        let answer = send(Callback { signature, ..Callback::about("full") }).await;
+        assert_eq!(answer.status, Some(400), "{signature:?}");
+    }
+    let answers = world.controls.revoke_app_and_wait("full").await;
+    assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [Some(200)]);
+    let account = world.account(&linked.account_id).await.unwrap();
+    assert_eq!(account.state_reason(), StateReason::Deauthorized);
+    for signature in [Signature::Good, Signature::Padded] {
+        let number = Callback { user_id_form: UserIdForm::Number, signature, ..Callback::about("full") };
+        let answer = send(number).await;
+        assert_eq!(answer.status, Some(200));
+        assert!(answer.body.contains("confirmation_code"));
+    }
+    failed(world.account(&linked.account_id).await, Code::NotFound, "ACCOUNT_NOT_FOUND");
+    assert_eq!(world.happened(&linked.account_id).await, "LINKED DEAUTHORIZED ERASED");
 }
