@@ -11,7 +11,9 @@ use crate::chromium::{Browser, screenshots};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Each page is looked at on these screens, by light and in the dark.
-const SCREENS: [(&str, u32, u32, bool); 2] = [("phone", 390, 844, true), ("desktop", 1280, 800, false)];
+const SCREENS: [Screen; 2] = [("phone", 390, 844, true), ("desktop", 1280, 800, false)];
+/// Its name, width and height, and whether it is a phone's.
+type Screen = (&'static str, u64, u64, bool);
 const LIGHTS: [&str; 2] = ["light", "dark"];
 
 /// Readable enough, by WCAG 2: for ordinary text and for large.
@@ -56,8 +58,11 @@ impl Browser {
 
     /// On the consent page: chooses somebody, and allows or denies.
     pub async fn consent(&self, persona: &str, button: &str) {
-        let choice = By::Css(format!("input[name=persona][value={persona}]"));
-        self.driver.find(choice).await.unwrap().click().await.unwrap();
+        let choice = format!("input[name=persona][value={persona}]");
+        // The answer stands at the foot of the window, over what is not scrolled up.
+        self.value(&format!("document.querySelector('{choice}').scrollIntoView({{ block: 'center' }})"))
+            .await;
+        self.driver.find(By::Css(choice)).await.unwrap().click().await.unwrap();
         self.press(button).await;
     }
 
@@ -115,31 +120,38 @@ impl Browser {
     /// Looks at the page as it stands on every screen and in every light, examines
     /// it, and keeps what it looks like.
     pub async fn look(&self, name: &str) {
-        for (screen, width, height, mobile) in SCREENS {
-            let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile });
-            self.tool("Emulation.setDeviceMetricsOverride", size).await;
+        for screen in SCREENS {
+            self.show(screen.1, screen.2, screen.3).await;
             for light in LIGHTS {
                 let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": light }] });
                 self.tool("Emulation.setEmulatedMedia", media).await;
-                let name = format!("{name}-{screen}-{light}");
-                self.keep(&name).await;
+                let name = format!("{name}-{}-{light}", screen.0);
                 self.examine(&name).await;
+                self.keep(&name, screen).await;
             }
         }
         self.tool("Emulation.clearDeviceMetricsOverride", json!({})).await;
         self.tool("Emulation.setEmulatedMedia", json!({ "features": [] })).await;
     }
 
-    async fn keep(&self, name: &str) {
+    /// Keeps what all of the page looks like, on a screen that is high enough for it.
+    async fn keep(&self, name: &str, (_, width, height, mobile): Screen) {
         use base64::Engine as _;
-        let whole = json!({ "format": "png", "captureBeyondViewport": true });
-        let shot = self.tool("Page.captureScreenshot", whole).await;
+        let page = self.value("document.documentElement.scrollHeight").await.as_u64().unwrap();
+        self.show(width, page.max(height), mobile).await;
+        let shot = self.tool("Page.captureScreenshot", json!({ "format": "png" })).await;
+        self.show(width, height, mobile).await;
         let png = base64::engine::general_purpose::STANDARD.decode(shot["data"].as_str().unwrap()).unwrap();
         std::fs::write(screenshots().join(format!("{name}.png")), png).unwrap();
     }
 
+    async fn show(&self, width: u64, height: u64, mobile: bool) {
+        let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile });
+        self.tool("Emulation.setDeviceMetricsOverride", size).await;
+    }
+
     /// No script, one heading, a language, labels, room enough, and contrast.
-    async fn examine(&self, name: &str) {
+    pub async fn examine(&self, name: &str) {
         let found = self.value(&format!("({EXAMINATION})()")).await;
         assert_eq!(found["flaws"], json!([]), "{name}");
         for text in found["texts"].as_array().unwrap() {
