@@ -1,4 +1,4 @@
-//! The pages in a real browser: what a person does, and what a page may and may
+//! The pages in Chromium itself: what a person does, and what a page may and may
 //! not be. Everything is `dev`, and Chromium is driven by chromedriver.
 //!
 //! A machine without them leaves these tests out and says so, unless
