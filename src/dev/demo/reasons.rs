@@ -89,6 +89,16 @@ const TELLINGS: &[(&[&str], Telling)] = &[
         },
     ),
     (
+        &["AUTHORIZATION_EXPIRED", "AUTHORIZATION_CLOSED", "CODE_REJECTED", "AUTHORIZATION_INTERRUPTED"],
+        Telling {
+            status: StatusCode::GONE,
+            heading: "That attempt is over",
+            text: "This link to Threads was used or given up already, or took too long. Start again.",
+            aside: "A state and a code are good once. Whoever repeats the same completion is told how it ended; \
+                    anything else is refused, and Threads is not asked.",
+        },
+    ),
+    (
         &["STATE_INVALID"],
         Telling {
             status: StatusCode::BAD_REQUEST,
