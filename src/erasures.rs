@@ -14,7 +14,6 @@ use crate::store::erasures::{self, By, Cause, Named, Whom};
 /// The most accounts of one transaction, each of which is looked for in three
 /// more tables.
 pub const BATCH: usize = 250;
-const LIMIT: i64 = BATCH as i64;
 /// The most rows from which names are taken in one statement.
 const FORGET_BATCH: u16 = 1000;
 /// How often a batch is tried that lost against another transaction.
@@ -75,7 +74,11 @@ pub async fn batch(pool: &PgPool, whom: Whom<'_>, by: By<'_>) -> std::result::Re
 
 async fn erase(pool: &PgPool, whom: Whom<'_>, by: By<'_>) -> std::result::Result<u64, StoreError> {
     forget_bulk(pool, whom, by).await?;
-    erasures::erase(pool, whom, by, LIMIT).await
+    erasures::erase(pool, whom, by, limit()).await
+}
+
+fn limit() -> i64 {
+    i64::try_from(BATCH).unwrap_or(i64::MAX)
 }
 
 /// Takes the bulk of the names out before a transaction erases, which is to be
@@ -84,7 +87,7 @@ async fn erase(pool: &PgPool, whom: Whom<'_>, by: By<'_>) -> std::result::Result
 /// # Errors
 /// [`StoreError`].
 pub async fn forget_bulk(pool: &PgPool, whom: Whom<'_>, by: By<'_>) -> std::result::Result<(), StoreError> {
-    let due = erasures::due(pool, whom, by.now, LIMIT).await?;
+    let due = erasures::due(pool, whom, by.now, limit()).await?;
     while erasures::forget(pool, whom, &due, by.now, FORGET_BATCH.into()).await? >= FORGET_BATCH.into() {}
     Ok(())
 }

@@ -138,7 +138,8 @@ impl ConfirmationCode {
         let mut text = String::with_capacity(Self::LEN);
         for five in bytes.as_chunks::<5>().0 {
             let bits = five.iter().fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
-            let letters = (0..8).rev().map(|i| Self::LETTERS[usize::from((bits >> (5 * i)) as u8 & 31)]);
+            let letters =
+                (0..8).rev().map(|i| Self::LETTERS[usize::from((bits >> (5 * i)).to_le_bytes()[0] & 31)]);
             text.extend(letters.map(char::from));
         }
         Self(text)

@@ -21,7 +21,7 @@ use crate::states::{AccountState, StateReason};
 use crate::store::StoreError;
 use crate::store::accounts::{Unlinking, has_taken, unlink};
 use crate::store::audit;
-use crate::store::deletions::{Done, Shown, Standing, carry_out, find};
+use crate::store::deletions::{Done, Shown, carry_out, find};
 use crate::store::erasures::{By, Cause, Named, Whom};
 
 /// By how much Meta's clock may be behind ours: a consent that is later than the
@@ -136,11 +136,10 @@ pub async fn deauthorize(
         async move { take_away(&service, &app, &notice).await }
     };
     let done = service.finish(work).await?;
-    match done {
-        Deauthorized::Unlinked => {
-            tracing::info!(account.id = %account_id, signed_with, "unlinked: the person has removed the app");
-        }
-        _ => tracing::info!(app = app.id(), signed_with, ?done, "a removal of the app changes nothing"),
+    if done == Deauthorized::Unlinked {
+        tracing::info!(account.id = %account_id, signed_with, "unlinked: the person has removed the app");
+    } else {
+        tracing::info!(app = app.id(), signed_with, ?done, "a removal of the app changes nothing");
     }
     Ok(done)
 }
@@ -221,7 +220,7 @@ async fn erase(service: &Service, app: &App, notice: &Notice, code: &Confirmatio
     let pool = &service.store.pool;
     // Without a time it may be the same or another.
     if notice.signed.issue_time.is_some()
-        && find(pool, code).await?.is_some_and(|shown| shown.standing == Standing::Completed)
+        && find(pool, code).await?.is_some_and(|shown| shown.complete_time.is_some())
     {
         return Ok(Forgotten::Repeated);
     }
@@ -238,9 +237,9 @@ async fn erase(service: &Service, app: &App, notice: &Notice, code: &Confirmatio
         };
         match erased.await {
             Err(StoreError::Conflict) if tries < TRIES => tries += 1,
-            Ok(Done { erased: true, .. }) => return Ok(Forgotten::Erased),
-            Ok(Done { standing: Standing::LinkedSince, .. }) => return Ok(Forgotten::Outdated),
-            Ok(Done { .. }) => return Ok(Forgotten::Unknown),
+            Ok(Done::Erased) => return Ok(Forgotten::Erased),
+            Ok(Done::LinkedSince) => return Ok(Forgotten::Outdated),
+            Ok(Done::Nobody) => return Ok(Forgotten::Unknown),
             Err(error) => return Err(error.into()),
         }
     }

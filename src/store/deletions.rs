@@ -8,33 +8,25 @@ use super::erasures::{By, Named, Whom, erase_within};
 use super::{StoreError, run};
 use crate::ids::ConfirmationCode;
 
-/// What a request came to.
+/// What was done for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// Nothing of the account is left.
-    Completed,
+pub enum Done {
+    /// An account was erased.
+    Erased,
+    /// There was none.
+    Nobody,
     /// The account was linked anew after the request, and stays.
     LinkedSince,
 }
 
 /// A request as it is shown.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Shown {
-    /// Where it stands.
-    pub standing: Standing,
     /// When it came.
     pub request_time: OffsetDateTime,
-    /// When it was done.
+    /// Since when nothing of the account is left; none if it was linked anew after
+    /// the request, and stayed.
     pub complete_time: Option<OffsetDateTime>,
-}
-
-/// What was done for a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Done {
-    /// Whether an account was erased.
-    pub erased: bool,
-    /// What the request came to.
-    pub standing: Standing,
 }
 
 /// Erases the account and notes the request, in one transaction. The same request
@@ -85,7 +77,11 @@ pub async fn carry_out(
         .fetch_one(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        Ok(Done { erased, standing: if is_left { Standing::LinkedSince } else { Standing::Completed } })
+        Ok(match (erased, is_left) {
+            (true, _) => Done::Erased,
+            (false, false) => Done::Nobody,
+            (false, true) => Done::LinkedSince,
+        })
     };
     run(pool, work).await
 }
@@ -97,19 +93,12 @@ pub async fn carry_out(
 pub async fn find(pool: &PgPool, code: &ConfirmationCode) -> Result<Option<Shown>, StoreError> {
     let hash = code.hash();
     let query = sqlx::query!(
-        "select state, request_time, complete_time from deletion_requests where code_hash = $1",
+        "select request_time, complete_time from deletion_requests where code_hash = $1",
         hash.as_slice()
     );
     let row = run(pool, async |connection| query.fetch_optional(connection).await).await?;
-    row.map(|row| {
-        let standing = match row.state.as_str() {
-            "COMPLETED" => Standing::Completed,
-            "LINKED_SINCE" => Standing::LinkedSince,
-            _ => return Err(StoreError::Refused("deletion_requests: unknown state".to_owned())),
-        };
-        Ok(Shown { standing, request_time: row.request_time, complete_time: row.complete_time })
-    })
-    .transpose()
+    // The table holds the two to each other.
+    Ok(row.map(|row| Shown { request_time: row.request_time, complete_time: row.complete_time }))
 }
 
 /// Removes requests of `until` or before.

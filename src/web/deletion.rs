@@ -17,7 +17,7 @@ use super::Web;
 use super::page::Page;
 use crate::ids::ConfirmationCode;
 use crate::notices::look_up;
-use crate::store::deletions::{Shown, Standing};
+use crate::store::deletions::Shown;
 
 const PAGE: &str = "deletion_status";
 const DATE: &[BorrowedFormatItem<'_>] =
@@ -53,26 +53,22 @@ pub(super) async fn status(
 
 fn page(shown: &Shown) -> Response {
     let requested = ("Requested", date(shown.request_time));
-    match (shown.standing, shown.complete_time) {
-        (Standing::Completed, Some(time)) => {
-            let text = [
-                "Nothing of your Threads account is left here: the link to it, the profile and the access have \
-                 been deleted.",
-                "What is kept is this note, which does not say who you are, and a keyed fingerprint, so that an \
-                 old backup cannot bring back what was deleted. Both go by themselves.",
-            ];
-            let facts = [requested, ("Deleted", date(time))];
-            Page::new("Your data has been deleted", &text).with(&facts).into_response()
-        }
-        _ => {
-            let text = [
-                "After this request was made, your Threads account was connected here again. So the request no \
-                 longer applied, and what is here now has been kept.",
-                "If you want it to be deleted, remove the app in the settings of Threads and ask once more.",
-            ];
-            Page::new("You have connected again since", &text).with(&[requested]).into_response()
-        }
-    }
+    let Some(complete_time) = shown.complete_time else {
+        let text = [
+            "After this request was made, your Threads account was connected here again. So the request no \
+             longer applied, and what is here now has been kept.",
+            "If you want it to be deleted, remove the app in the settings of Threads and ask once more.",
+        ];
+        return Page::new("You have connected again since", &text).with(&[requested]).into_response();
+    };
+    let text = [
+        "Nothing of your Threads account is left here: the link to it, the profile and the access have been \
+         deleted.",
+        "What is kept is this note, which does not say who you are, and a keyed fingerprint, so that an old \
+         backup cannot bring back what was deleted. Both go by themselves.",
+    ];
+    let facts = [requested, ("Deleted", date(complete_time))];
+    Page::new("Your data has been deleted", &text).with(&facts).into_response()
 }
 
 fn date(time: OffsetDateTime) -> String {

@@ -79,7 +79,6 @@ impl Driver {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("threads-identity-browser-{}-{number}", std::process::id());
         let profiles = std::env::temp_dir().join(name);
-        std::fs::create_dir(&profiles).map_err(|error| format!("{}: {error}", profiles.display()))?;
         let mut child = Command::new(&programs.chromedriver)
             .arg("--port=0")
             .stdin(Stdio::null())
@@ -88,6 +87,10 @@ impl Driver {
             .process_group(0)
             .spawn()
             .map_err(|error| format!("{}: {error}", programs.chromedriver.display()))?;
+        if let Err(error) = std::fs::create_dir(&profiles) {
+            let _ = child.kill();
+            return Err(format!("{}: {error}", profiles.display()));
+        }
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
         let port = lines.find_map(|line| {
             line.rsplit_once("started successfully on port ")

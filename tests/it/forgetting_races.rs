@@ -139,7 +139,7 @@ async fn interleavings(count: u64) {
     }
     assert!((1..count).contains(&came_back), "{came_back} of {count} came back");
     let recorded = world.counted("select count(*) from deletion_requests where state = 'COMPLETED'").await;
-    assert_eq!(recorded as u64, count);
+    assert_eq!(u64::try_from(recorded).unwrap(), count);
     println!("{count} were forgotten, {came_back} of them consented again meanwhile and stayed");
 }
 

@@ -6,7 +6,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::StatusCode;
 use threads_identity::proto::v1::Account;
-use threads_identity::simulator::Options;
 
 use crate::callback::{Page, answered};
 use crate::harness::{PUBLIC_URL, World};
@@ -41,7 +40,8 @@ pub fn form(signed: &str) -> String {
 impl World {
     /// A notice of a person, signed for the first app.
     pub fn notice(&self, threads_user_id: &str, issued_at: Option<i64>) -> String {
-        signed(&Options::default().client_secret, &payload(threads_user_id, issued_at))
+        let secret = self.service.apps["default"].config.client_secret.expose();
+        signed(secret, &payload(threads_user_id, issued_at))
     }
 
     /// A notice of an account's person, made at this moment.

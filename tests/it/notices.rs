@@ -353,9 +353,9 @@ async fn without_a_database_meta_is_told_to_come_again() {
     let code = world.forgotten(&world.notice(STRANGER, Some(world.controls.now()))).await;
     for is_black_hole in [false, true] {
         if is_black_hole {
-            proxy.freeze()
+            proxy.freeze();
         } else {
-            proxy.cut()
+            proxy.cut();
         }
         for (path, notice) in &notices {
             let answer = world.tell(path, notice).await;

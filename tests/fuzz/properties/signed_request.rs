@@ -110,7 +110,7 @@ fn second_reader(text: &str) -> Option<(String, Option<i64>, SignedWith)> {
     let which = SECRETS.iter().position(|secret| sign(secret, payload.as_bytes()) == signature)?;
     let json = String::from_utf8(bits(payload)?).ok()?;
     let mut reader = Reader { rest: json.as_bytes() };
-    let members = reader.object()?.into_iter().map(|(name, value)| Some((name?, value)));
+    let members = reader.object()?.into_iter().map(|(name, value)| Some((name.ok()?, value)));
     let members: Vec<(String, Value)> = members.collect::<Option<_>>()?;
     reader.blanks();
     if !reader.rest.is_empty() {
@@ -123,12 +123,12 @@ fn second_reader(text: &str) -> Option<(String, Option<i64>, SignedWith)> {
     }
     let find = |wanted: &str| members.iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
     let digits = |value: &Value| match value {
-        Value::Text(Some(text)) | Value::Number(text) => {
+        Value::Text(Ok(text)) | Value::Number(text) => {
             (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.clone())
         }
-        Value::Text(None) | Value::Other => None,
+        Value::Text(Err(Half)) | Value::Other => None,
     };
-    if !matches!(find("algorithm")?, Value::Text(Some(name)) if name.to_lowercase() == "hmac-sha256") {
+    if !matches!(find("algorithm")?, Value::Text(Ok(name)) if name.to_lowercase() == "hmac-sha256") {
         return None;
     }
     let id = digits(find("user_id")?).filter(|id| id.len() <= 32)?;
@@ -151,20 +151,21 @@ fn bits(text: &str) -> Option<Vec<u8>> {
         let value = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
             .iter()
             .position(|b| *b == letter)?;
-        held = (held << 6 | value as u32) & 0xfff;
+        held = (held << 6 | u32::try_from(value).unwrap()) & 0xfff;
         count += 6;
         if count >= 8 {
             count -= 8;
-            bytes.push((held >> count) as u8);
+            bytes.push((held >> count).to_le_bytes()[0]);
         }
     }
     (held & ((1 << count) - 1) == 0).then_some(bytes)
 }
 
-/// A text is none if half a character is escaped in it, which nobody minds where
-/// nobody reads it.
+/// Half a character is escaped in a text, which nobody minds where nobody reads it.
+struct Half;
+
 enum Value {
-    Text(Option<String>),
+    Text(Result<String, Half>),
     Number(String),
     Other,
 }
@@ -193,7 +194,7 @@ impl Reader<'_> {
         self.rest.first() == Some(&wanted)
     }
 
-    fn object(&mut self) -> Option<Vec<(Option<String>, Value)>> {
+    fn object(&mut self) -> Option<Vec<(Result<String, Half>, Value)>> {
         let mut members = Vec::new();
         self.take(b'{')?;
         if self.is_next(b'}') {
@@ -278,7 +279,7 @@ impl Reader<'_> {
     }
 
     /// What stands behind `\u`; some or half a character.
-    fn escaped(&mut self) -> Option<Option<char>> {
+    fn escaped(&mut self) -> Option<Result<char, Half>> {
         let high = self.hex()?;
         if let Some(rest) = self.rest.strip_prefix(b"\\u")
             && (0xd800..0xdc00).contains(&high)
@@ -286,13 +287,14 @@ impl Reader<'_> {
             let mut ahead = Reader { rest };
             if let Some(low @ 0xdc00..0xe000) = ahead.hex() {
                 self.rest = ahead.rest;
-                return Some(char::from_u32(0x10000 + ((high - 0xd800) << 10 | (low - 0xdc00))));
+                let code = 0x10000 + ((high - 0xd800) << 10 | (low - 0xdc00));
+                return Some(char::from_u32(code).ok_or(Half));
             }
         }
-        Some(char::from_u32(high))
+        Some(char::from_u32(high).ok_or(Half))
     }
 
-    fn text(&mut self) -> Option<Option<String>> {
+    fn text(&mut self) -> Option<Result<String, Half>> {
         self.rest = self.rest.strip_prefix(b"\"")?;
         let mut text = Vec::new();
         let mut is_whole = true;
@@ -300,7 +302,11 @@ impl Reader<'_> {
             let (first, rest) = self.rest.split_first()?;
             self.rest = rest;
             match first {
-                b'"' => return String::from_utf8(text).ok().map(|text| is_whole.then_some(text)),
+                b'"' => {
+                    return String::from_utf8(text)
+                        .ok()
+                        .map(|text| if is_whole { Ok(text) } else { Err(Half) });
+                }
                 b'\\' => {
                     let (kind, rest) = self.rest.split_first()?;
                     self.rest = rest;
@@ -311,7 +317,7 @@ impl Reader<'_> {
                         b'n' => '\n',
                         b'r' => '\r',
                         b't' => '\t',
-                        b'u' => self.escaped()?.unwrap_or_else(|| {
+                        b'u' => self.escaped()?.unwrap_or_else(|Half| {
                             is_whole = false;
                             '?'
                         }),
