@@ -33,7 +33,7 @@ async fn what_people_call_themselves_is_only_text() {
         browser.consent(&key, "Allow").await;
         browser.assert_heading(payload).await;
         browser.examine(payload).await;
-        assert!(browser.driver.title().await.unwrap().contains(payload));
+        assert!(browser.value("document.title").await.as_str().unwrap().contains(payload));
         assert_eq!(
             browser.value("document.querySelectorAll('img, svg, script, [onmouseover]').length").await,
             0
