@@ -140,7 +140,6 @@ impl Table {
             Self::DeletionRequests => "deletion_requests",
         }
     }
-
 }
 
 /// Removes batch after batch until there is nothing left. One that is not full does
