@@ -1,4 +1,4 @@
-//! As much of W3C WebDriver as these tests speak: JSON over HTTP to chromedriver.
+//! As much of W3C `WebDriver` as these tests speak: JSON over HTTP to chromedriver.
 //!
 //! The clients that exist turn on features of crates that the service shares, and
 //! then the binary under test is not the one that is shipped.
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 /// A session that does not answer for so long is gone.
 const CALL_MAX: Duration = Duration::from_secs(60);
-/// The name under which an element is passed (WebDriver, section 12.1).
+/// The name under which an element is passed (`WebDriver`, section 12.1).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// A session: one browser. It ends with its driver.
@@ -56,7 +56,7 @@ impl Session {
         self.send(Method::GET, path, Value::Null).await
     }
 
-    /// Clicks the first element that an XPath finds, as a person would: what lies
+    /// Clicks the first element that an `XPath` finds, as a person would: what lies
     /// under something else cannot be clicked.
     pub async fn click(&self, xpath: &str) -> Result<(), String> {
         let found = self.post("/element", json!({ "using": "xpath", "value": xpath })).await?;
