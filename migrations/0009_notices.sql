@@ -22,6 +22,11 @@ create index deletion_requests_by_time on deletion_requests (request_time);
 -- same one, played back after the person has consented anew, is known.
 alter table accounts add column deauthorize_time timestamptz;
 
+-- When the URL of the newest consent was made: the person has not consented before.
+-- authorize_time is when the browser's answer was first presented, so not after. The
+-- consent lies between the two, and what was unlinked or erased in between stays so.
+alter table accounts add column consent_begin_time timestamptz;
+
 -- What else is known of the deed, such as which of the app's secrets signed.
 alter table audit add column detail text;
 
@@ -43,7 +48,7 @@ create or replace function erasure_has_the_last_word() returns trigger language 
 begin
     perform pg_advisory_xact_lock_shared(uuid_hash_extended(new.account_id, 0));
     if exists (select from erasures e
-               where e.account_id = new.account_id and e.erase_time > new.authorize_time) then
+               where e.account_id = new.account_id and e.erase_time > coalesce(new.consent_begin_time, new.authorize_time)) then
         raise exception 'the account was erased after this consent' using errcode = 'serialization_failure';
     end if;
     return null;

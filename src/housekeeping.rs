@@ -140,13 +140,10 @@ impl Table {
             Self::DeletionRequests => "deletion_requests",
         }
     }
-
-    fn batch(self) -> u64 {
-        if matches!(self, Self::Accounts) { ERASE_BATCH as u64 } else { BATCH.unsigned_abs() }
-    }
 }
 
-/// Removes batch after batch until one is not full.
+/// Removes batch after batch until there is nothing left. One that is not full does
+/// not say so: another replica may have had a part of it.
 async fn remove_all(service: &Service, table: Table, now: OffsetDateTime) -> Result<u64> {
     let labels = TableLabels { table: table.name() };
     let mut removed = 0;
@@ -156,7 +153,7 @@ async fn remove_all(service: &Service, table: Table, now: OffsetDateTime) -> Res
         })?;
         service.metrics.rows_removed.get_or_create(&labels).inc_by(batch);
         removed += batch;
-        if batch < table.batch() {
+        if batch == 0 {
             return Ok(removed);
         }
         sleep(PAUSE).await;

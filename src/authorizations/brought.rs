@@ -9,6 +9,8 @@ use crate::secret::AuthorizationCode;
 pub const QUERY_MAX: usize = 8 * 1024;
 /// The longest code, in bytes.
 pub const CODE_MAX: usize = 2048;
+/// Threads appends it to the address; some clients take it for the last value's.
+const SUFFIX: &str = "#_";
 /// The longest error, in bytes.
 const ERROR_MAX: usize = 256;
 
@@ -51,11 +53,19 @@ impl Brought {
         };
         let state = match states.as_mut_slice() {
             [] => Err(StateFlaw::Absent),
-            [state] if (1..=STATE_MAX).contains(&state.len()) => Ok(std::mem::take(state)),
+            [state] => read_state(std::mem::take(state)).ok_or(StateFlaw::Wrong),
             _ => Err(StateFlaw::Wrong),
         };
         Self { state, answer }
     }
+}
+
+fn read_state(mut state: String) -> Option<String> {
+    // It may be the last parameter, and take the address's end for its own.
+    if state.ends_with(SUFFIX) {
+        state.truncate(state.len() - SUFFIX.len());
+    }
+    (1..=STATE_MAX).contains(&state.len()).then_some(state)
 }
 
 /// Reads a code.
@@ -63,8 +73,7 @@ impl Brought {
 /// # Errors
 /// What is wrong with it.
 pub fn read_code(code: &str) -> Result<Answer, &'static str> {
-    // Threads appends `#_` to the address; some clients take it for the code's.
-    let code = code.strip_suffix("#_").unwrap_or(code);
+    let code = code.strip_suffix(SUFFIX).unwrap_or(code);
     if code.is_empty() {
         Err("holds an empty code")
     } else if code.len() > CODE_MAX {

@@ -185,6 +185,7 @@ fn link(
         token_expire_time: expire_time,
         next_refresh_time: due_time(account_id, now, expire_time, service.refresh.minimum_age),
         profile,
+        begin_time: request.create_time,
         authorize_time: held.consent_time,
         now,
     }

@@ -57,11 +57,15 @@ impl Threads {
         self.control(&format!("personas/{}/{action}", person.key), details).await
     }
 
-    /// Removes the app in somebody's settings; loudly, so that the app is told.
-    pub(super) async fn revoke(&self, person: &Person, loudly: bool) -> Result<(), Failure> {
+    /// Removes the app in somebody's settings; loudly, so that the app is told. Answers
+    /// whether it was: who has removed it before removes nothing.
+    pub(super) async fn revoke(&self, person: &Person, loudly: bool) -> Result<bool, Failure> {
         self.control("knobs", &json!({ "deauthorize_on_revoke": loudly })).await?;
         let revoked = self.act(person, "revoke", &json!({})).await?;
-        if loudly { delivered(&revoked).map(drop) } else { Ok(()) }
+        if revoked["deliveries"].as_array().is_none_or(Vec::is_empty) {
+            return Ok(false);
+        }
+        delivered(&revoked).map(|_| true)
     }
 
     /// Asks for somebody's data to be deleted, by way of Threads. Answers with the

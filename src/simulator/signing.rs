@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn a_payload_can_hold_anything() {
         let text = r#"{"user_id": 1.5, "issued_at": "1754000000", "expires": 1754003600, "algorithm": "none",
-            "extra": {"user_id": "2", "user": {"age": {"min": 21}}}}"#;
+            "extra": {"user": {"age": {"min": 21}}, "user_id": "2"}}"#;
         let callback: Callback = serde_json::from_str(text).unwrap();
         assert_eq!(
             callback.payload(Some(ID), NOW),

@@ -60,7 +60,9 @@ pub struct Link {
     pub next_refresh_time: OffsetDateTime,
     /// The profile.
     pub profile: Profile,
-    /// When the person consented, as far as we know: when the browser came back.
+    /// When the URL was made: the person has not consented before.
+    pub begin_time: OffsetDateTime,
+    /// When the person had consented, as far as we know: when the browser came back.
     pub authorize_time: OffsetDateTime,
     /// Now.
     pub now: OffsetDateTime,
@@ -120,21 +122,24 @@ impl Batch for Links {
             links.iter().map(|link| link.profile.biography.as_deref()).collect();
         let verified: Vec<Option<bool>> = links.iter().map(|link| link.profile.is_verified).collect();
         let consents: Vec<OffsetDateTime> = links.iter().map(|link| link.authorize_time).collect();
+        let begun: Vec<OffsetDateTime> = links.iter().map(|link| link.begin_time).collect();
         let nows: Vec<OffsetDateTime> = links.iter().map(|link| link.now).collect();
         let rows = sqlx::query!(
             r#"with wanted as (
                    select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[],
                                         $7::text[], $8::bool[], $9::text[], $10::bytea[], $11::timestamptz[],
                                         $12::text[], $13::text[], $14::text[], $15::text[], $16::bool[],
-                                        $17::timestamptz[], $18::timestamptz[], $19::timestamptz[])
+                                        $17::timestamptz[], $18::timestamptz[], $19::timestamptz[],
+                                        $20::timestamptz[])
                    with ordinality as w(authorization_id, claim_id, account_id, app_id, threads_user_id, user_id,
                                         link_mode, bound, scopes, token, token_expire_time, username, name,
-                                        picture_url, biography, is_verified, authorize_time, now, next_refresh_time, n)
+                                        picture_url, biography, is_verified, authorize_time, now, next_refresh_time,
+                                        begin_time, n)
                ), fenced as (
                    -- Only who still holds the claim may write; the lock keeps it so.
                    select w.*,
                           exists (select from erasures x
-                                  where x.account_id = w.account_id and x.erase_time > w.authorize_time) as erased
+                                  where x.account_id = w.account_id and x.erase_time > w.begin_time) as erased
                    from wanted w
                    join authorizations a
                      on a.authorization_id = w.authorization_id and a.claim_id = w.claim_id
@@ -146,15 +151,17 @@ impl Batch for Links {
                        account_id, app_id, threads_user_id, user_id, state, scopes, token, token_expire_time,
                        token_refresh_time, username, name, picture_url, biography, is_verified,
                        profile_fetch_time, create_time, update_time, authorize_time,
-                       link_mode, link_authorization_id, link_outcome, next_refresh_time, refresh_attempt)
+                       link_mode, link_authorization_id, link_outcome, next_refresh_time, consent_begin_time,
+                       refresh_attempt)
                    select account_id, app_id, threads_user_id, user_id, 'ACTIVE', scopes, token,
                           token_expire_time, now, username, name, picture_url, biography, is_verified,
                           now, now, now, authorize_time, link_mode, authorization_id, 'LINKED', next_refresh_time,
+                          begin_time,
                           -- Above every attempt of an account of this id that has been erased: one that
                           -- is still under way must not take this one for its own.
                           (extract(epoch from now) * 1000000)::bigint
                    from fenced f
-                   -- Whoever erased it after this consent has the last word.
+                   -- Whoever erased it after the URL was made has the last word: the consent may be older.
                    where not f.erased
                      and (not f.bound
                           or exists (select from accounts x
@@ -202,6 +209,7 @@ impl Batch for Links {
                                                       or t.user_id = excluded.user_id
                                                     then t.last_token_fetch_time end,
                        authorize_time = greatest(t.authorize_time, excluded.authorize_time),
+                       consent_begin_time = greatest(t.consent_begin_time, excluded.consent_begin_time),
                        update_time = excluded.update_time,
                        username = excluded.username, name = excluded.name,
                        picture_url = excluded.picture_url, biography = excluded.biography,
@@ -217,8 +225,8 @@ impl Batch for Links {
                            when excluded.link_mode <> 'SIGN_IN' and t.user_id <> excluded.user_id
                                 and t.state <> 'UNLINKED' then t.user_id end
                    where (excluded.link_mode <> 'REJECT' or t.state = 'UNLINKED' or t.user_id = excluded.user_id)
-                     -- Whoever unlinked it after this consent has the last word.
-                     and (t.state <> 'UNLINKED' or t.update_time <= excluded.authorize_time)
+                     -- Whoever unlinked it after the URL was made has the last word, too.
+                     and (t.state <> 'UNLINKED' or t.update_time <= excluded.consent_begin_time)
                      -- An older consent takes an account over from nobody who consented since.
                      and (excluded.link_mode <> 'TRANSFER' or t.state = 'UNLINKED'
                           or t.user_id = excluded.user_id or t.authorize_time <= excluded.authorize_time)
@@ -274,7 +282,8 @@ impl Batch for Links {
             &verified as _,
             &consents,
             &nows,
-            &due
+            &due,
+            &begun
         )
         .fetch_all(connection)
         .await?;

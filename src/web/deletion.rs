@@ -86,7 +86,7 @@ fn unknown(web: &Web) -> Response {
 }
 
 fn too_many(wait: Duration) -> Response {
-    let text = ["Too many requests have come from where you are. Wait a minute and load this page again."];
+    let text = ["Too many requests have come from where you are. Wait a moment and load this page again."];
     let wait = [(header::RETRY_AFTER, (wait.as_secs() + 1).to_string())];
     (StatusCode::TOO_MANY_REQUESTS, wait, Page::new("One moment", &text)).into_response()
 }

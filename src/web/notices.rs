@@ -70,7 +70,7 @@ pub(super) async fn delete_of_app(
 
 async fn deauthorized(web: &Web, app: Option<&str>, headers: &HeaderMap, body: Body) -> Response {
     const PAGE: &str = "deauthorize";
-    let Some(app) = web.app(app) else { return nothing_here() };
+    let Some(app) = web.app(app) else { return no_app(web, PAGE) };
     let Some(signed) = signed_request(headers, body).await else { return refused(web, PAGE, "form") };
     match deauthorize(&web.service, app, &signed).await {
         Ok(done) => {
@@ -90,7 +90,7 @@ async fn deauthorized(web: &Web, app: Option<&str>, headers: &HeaderMap, body: B
 
 async fn deleted(web: &Web, app: Option<&str>, headers: &HeaderMap, body: Body) -> Response {
     const PAGE: &str = "data_deletion";
-    let Some(app) = web.app(app) else { return nothing_here() };
+    let Some(app) = web.app(app) else { return no_app(web, PAGE) };
     let Some(signed) = signed_request(headers, body).await else { return refused(web, PAGE, "form") };
     match forget(&web.service, app, &signed).await {
         Ok((code, forgotten)) => {
@@ -105,6 +105,13 @@ async fn deleted(web: &Web, app: Option<&str>, headers: &HeaderMap, body: Body) 
         }
         Err(why) => not_taken(web, PAGE, app.id(), &why),
     }
+}
+
+/// Meta may have been told a wrong address: an operator should see it.
+fn no_app(web: &Web, page: &'static str) -> Response {
+    web.count(page, "no_app");
+    tracing::warn!(page, "a notice of Meta came to an address that names no app");
+    nothing_here()
 }
 
 fn acknowledged(web: &Web, code: &ConfirmationCode) -> Response {

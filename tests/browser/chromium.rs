@@ -6,14 +6,11 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use serde_json::{Value, json};
-use thirtyfour::{CapabilitiesHelper as _, ChromiumLikeCapabilities as _, DesiredCapabilities, WebDriver};
 use tokio::sync::OnceCell;
 
-/// A page that takes longer does not come.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::webdriver::Session;
 
 /// Where the two programs are; why not, if they cannot be used.
 static PROGRAMS: OnceCell<Result<Programs, String>> = OnceCell::const_new();
@@ -82,7 +79,6 @@ impl Driver {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("threads-identity-browser-{}-{number}", std::process::id());
         let profiles = std::env::temp_dir().join(name);
-        std::fs::create_dir(&profiles).map_err(|error| format!("{}: {error}", profiles.display()))?;
         let mut child = Command::new(&programs.chromedriver)
             .arg("--port=0")
             .stdin(Stdio::null())
@@ -91,6 +87,10 @@ impl Driver {
             .process_group(0)
             .spawn()
             .map_err(|error| format!("{}: {error}", programs.chromedriver.display()))?;
+        if let Err(error) = std::fs::create_dir(&profiles) {
+            let _ = child.kill();
+            return Err(format!("{}: {error}", profiles.display()));
+        }
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
         let port = lines.find_map(|line| {
             line.rsplit_once("started successfully on port ")
@@ -117,10 +117,8 @@ impl Driver {
     async fn start_browser(&self, load_strategy: &str) -> Result<Browser, String> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let profile = self.profiles.join(NUMBER.fetch_add(1, Ordering::Relaxed).to_string());
-        let mut wanted = DesiredCapabilities::chrome();
-        let root = std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
         let profile = format!("--user-data-dir={}", profile.display());
-        let arguments = [
+        let mut arguments = vec![
             "--headless",
             "--disable-gpu",
             "--disable-quic",
@@ -135,17 +133,17 @@ impl Driver {
             &profile,
         ];
         // Root has no sandbox in Chromium.
-        let sandbox = root.then_some("--no-sandbox");
-        let mut configure = || -> thirtyfour::error::WebDriverResult<()> {
-            wanted.set_binary(self.programs.chromium.to_str().unwrap_or_default())?;
-            arguments.into_iter().chain(sandbox).try_for_each(|argument| wanted.add_arg(argument))?;
-            wanted.set("pageLoadStrategy", load_strategy)?;
-            wanted.set("goog:loggingPrefs", json!({ "browser": "ALL" }))
-        };
-        configure().map_err(|error| error.to_string())?;
-        let driver = WebDriver::new(&self.url, wanted).await.map_err(|error| error.to_string())?;
-        driver.set_page_load_timeout(PATIENCE).await.map_err(|error| error.to_string())?;
-        Ok(Browser { driver, waits: load_strategy == "normal" })
+        if std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0) {
+            arguments.push("--no-sandbox");
+        }
+        let wanted = json!({
+            "browserName": "chrome",
+            "pageLoadStrategy": load_strategy,
+            "goog:loggingPrefs": { "browser": "ALL" },
+            "goog:chromeOptions": { "binary": self.programs.chromium, "args": arguments },
+        });
+        let session = Session::new(&self.url, wanted).await?;
+        Ok(Browser { session, waits: load_strategy == "normal" })
     }
 }
 
@@ -160,35 +158,27 @@ impl Drop for Driver {
 
 /// One browser: its own profile, so its own session.
 pub struct Browser {
-    pub driver: WebDriver,
+    pub session: Session,
     /// Whether it waits until a page is complete.
     pub waits: bool,
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        // Left to the end of its driver: the client would wait for the browser to
-        // close, on this thread, which the answer may need.
-        let _ = self.driver.clone().leak();
-    }
 }
 
 impl Browser {
     /// The value of an expression in the page.
     pub async fn value(&self, expression: &str) -> Value {
-        let value = self.try_value(expression).await;
-        value.unwrap_or_else(|| panic!("{expression} has no value"))
+        self.try_value(expression).await.unwrap_or_else(|error| panic!("{expression}: {error}"))
     }
 
-    /// The same; none where there is no page just now.
-    pub async fn try_value(&self, expression: &str) -> Option<Value> {
-        let result = self.driver.execute(format!("return {expression}"), Vec::new()).await;
-        result.ok().map(|result| result.json().clone())
+    /// The same; an error where there is no page just now.
+    pub async fn try_value(&self, expression: &str) -> Result<Value, String> {
+        let script = json!({ "script": format!("return {expression}"), "args": [] });
+        self.session.post("/execute/sync", script).await
     }
 
     /// A command of the developer tools.
     pub async fn tool(&self, command: &str, parameters: Value) -> Value {
-        self.driver.cdp().send_raw(command, parameters).await.unwrap()
+        let command = json!({ "cmd": command, "params": parameters });
+        self.session.post("/goog/cdp/execute", command).await.unwrap()
     }
 }
 

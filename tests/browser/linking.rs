@@ -107,14 +107,14 @@ async fn two_tabs_and_the_back_button_do_no_harm() {
     assert_eq!(dev.received("code_exchange").await, 2);
 
     // The page before is Threads' again, and what was allowed there is used up.
-    browser.driver.back().await.unwrap();
+    browser.back().await;
     browser.assert_heading(CONSENT).await;
     browser.consent("work", "Allow").await;
     browser.assert_heading("That attempt is over").await;
     browser.look("over").await;
     assert_eq!(dev.received("code_exchange").await, 2, "the second code was never spent");
-    browser.driver.back().await.unwrap();
-    browser.driver.forward().await.unwrap();
+    browser.back().await;
+    browser.forward().await;
     browser.assert_heading("That attempt is over").await;
     browser.open(&dev.demo("/")).await;
     browser.assert_says("Sam (work)").await;

@@ -1,5 +1,5 @@
-//! The pages in a real browser: what a person does, and what a page may and may
-//! not be. Everything is `dev`, and Chromium is driven by chromedriver.
+//! The pages in Chromium itself: what a person does, and what a page may and may
+//! not be. Everything is `dev`, and the browser is driven by chromedriver.
 //!
 //! A machine without them leaves these tests out and says so, unless
 //! `THREADS_IDENTITY_BROWSER_REQUIRED` is set, as it is in CI. Programs that are
@@ -17,3 +17,4 @@ mod looks;
 mod page;
 mod refusing;
 mod tour;
+mod webdriver;

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use thirtyfour::By;
 
 use crate::chromium::{Browser, screenshots};
 
@@ -11,7 +10,9 @@ use crate::chromium::{Browser, screenshots};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Each page is looked at on these screens, by light and in the dark.
-const SCREENS: [(&str, u32, u32, bool); 2] = [("phone", 390, 844, true), ("desktop", 1280, 800, false)];
+const SCREENS: [Screen; 2] = [("phone", 390, 844, true), ("desktop", 1280, 800, false)];
+/// Its name, width and height, and whether it is a phone's.
+type Screen = (&'static str, u64, u64, bool);
 const LIGHTS: [&str; 2] = ["light", "dark"];
 
 /// Readable enough, by WCAG 2: for ordinary text and for large.
@@ -23,46 +24,59 @@ const EXAMINATION: &str = include_str!("page.js");
 
 impl Browser {
     pub async fn open(&self, url: &str) {
-        self.driver.goto(url).await.unwrap();
+        self.session.post("/url", json!({ "url": url })).await.unwrap();
     }
 
     /// Presses the button with this text.
     pub async fn press(&self, text: &str) {
-        self.leave(By::XPath(format!("//button[normalize-space()='{text}']")), text).await;
+        self.leave(&format!("//button[normalize-space()=\"{text}\"]")).await;
     }
 
     /// Follows the link with this text.
     pub async fn follow(&self, text: &str) {
-        self.leave(By::LinkText(text), text).await;
+        self.leave(&format!("//a[normalize-space()=\"{text}\"]")).await;
     }
 
     /// Clicks, and waits for the page to which that leads: the driver itself may
     /// answer before the page is left.
-    async fn leave(&self, by: By, text: &str) {
-        let Ok(found) = self.driver.find(by).await else {
-            panic!("no {text:?} at {}:\n{}", self.url().await, self.text().await);
-        };
+    async fn leave(&self, xpath: &str) {
         self.value("(window.left = true)").await;
-        found.click().await.unwrap();
+        if let Err(error) = self.session.click(xpath).await {
+            panic!("{xpath}: {error} at {}:\n{}", self.url().await, self.text().await);
+        }
         let arrived = "window.left === undefined && document.readyState !== 'loading'";
         let arrived = if self.waits { arrived } else { "window.left === undefined" };
         let deadline = Instant::now() + PATIENCE;
         // In between there may be no page to ask.
-        while self.try_value(arrived).await != Some(Value::Bool(true)) {
-            assert!(Instant::now() < deadline, "{text:?} leads nowhere");
+        while self.try_value(arrived).await != Ok(Value::Bool(true)) {
+            assert!(Instant::now() < deadline, "{xpath} leads nowhere");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
+    /// Goes back in the history.
+    pub async fn back(&self) {
+        self.session.post("/back", json!({})).await.unwrap();
+    }
+
+    /// Goes forward in the history.
+    pub async fn forward(&self) {
+        self.session.post("/forward", json!({})).await.unwrap();
+    }
+
     /// On the consent page: chooses somebody, and allows or denies.
     pub async fn consent(&self, persona: &str, button: &str) {
-        let choice = By::Css(format!("input[name=persona][value={persona}]"));
-        self.driver.find(choice).await.unwrap().click().await.unwrap();
+        let choice = format!("input[name=persona][value={persona}]");
+        // The answer stands at the foot of the window, over what is not scrolled up.
+        self.value(&format!("document.querySelector('{choice}').scrollIntoView({{ block: 'center' }})"))
+            .await;
+        let choice = format!("//input[@name='persona' and @value='{persona}']");
+        self.session.click(&choice).await.unwrap();
         self.press(button).await;
     }
 
     pub async fn url(&self) -> String {
-        self.driver.current_url().await.unwrap().to_string()
+        self.session.get("/url").await.unwrap().as_str().unwrap().to_owned()
     }
 
     /// All that can be read on the page.
@@ -101,45 +115,52 @@ impl Browser {
 
     /// Opens an address in a tab of its own, and stays there.
     pub async fn open_tab(&self, url: &str) {
-        let tab = self.driver.new_tab().await.unwrap();
-        self.driver.switch_to_window(tab).await.unwrap();
+        let tab = self.session.post("/window/new", json!({ "type": "tab" })).await.unwrap();
+        self.session.post("/window", json!({ "handle": tab["handle"] })).await.unwrap();
         self.open(url).await;
     }
 
     /// Goes to a tab, counted from the first.
     pub async fn to_tab(&self, number: usize) {
-        let tabs = self.driver.windows().await.unwrap();
-        self.driver.switch_to_window(tabs[number].clone()).await.unwrap();
+        let tabs = self.session.get("/window/handles").await.unwrap();
+        self.session.post("/window", json!({ "handle": tabs[number] })).await.unwrap();
     }
 
     /// Looks at the page as it stands on every screen and in every light, examines
     /// it, and keeps what it looks like.
     pub async fn look(&self, name: &str) {
-        for (screen, width, height, mobile) in SCREENS {
-            let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile });
-            self.tool("Emulation.setDeviceMetricsOverride", size).await;
+        for screen in SCREENS {
+            self.show(screen.1, screen.2, screen.3).await;
             for light in LIGHTS {
                 let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": light }] });
                 self.tool("Emulation.setEmulatedMedia", media).await;
-                let name = format!("{name}-{screen}-{light}");
-                self.keep(&name).await;
+                let name = format!("{name}-{}-{light}", screen.0);
                 self.examine(&name).await;
+                self.keep(&name, screen).await;
             }
         }
         self.tool("Emulation.clearDeviceMetricsOverride", json!({})).await;
         self.tool("Emulation.setEmulatedMedia", json!({ "features": [] })).await;
     }
 
-    async fn keep(&self, name: &str) {
+    /// Keeps what all of the page looks like, on a screen that is high enough for it.
+    async fn keep(&self, name: &str, (_, width, height, mobile): Screen) {
         use base64::Engine as _;
-        let whole = json!({ "format": "png", "captureBeyondViewport": true });
-        let shot = self.tool("Page.captureScreenshot", whole).await;
+        let page = self.value("document.documentElement.scrollHeight").await.as_u64().unwrap();
+        self.show(width, page.max(height), mobile).await;
+        let shot = self.tool("Page.captureScreenshot", json!({ "format": "png" })).await;
+        self.show(width, height, mobile).await;
         let png = base64::engine::general_purpose::STANDARD.decode(shot["data"].as_str().unwrap()).unwrap();
         std::fs::write(screenshots().join(format!("{name}.png")), png).unwrap();
     }
 
+    async fn show(&self, width: u64, height: u64, mobile: bool) {
+        let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile });
+        self.tool("Emulation.setDeviceMetricsOverride", size).await;
+    }
+
     /// No script, one heading, a language, labels, room enough, and contrast.
-    async fn examine(&self, name: &str) {
+    pub async fn examine(&self, name: &str) {
         let found = self.value(&format!("({EXAMINATION})()")).await;
         assert_eq!(found["flaws"], json!([]), "{name}");
         for text in found["texts"].as_array().unwrap() {
@@ -152,9 +173,11 @@ impl Browser {
     /// Nothing was blocked or complained of so far. That a page has the status of an
     /// error is no complaint.
     pub async fn assert_quiet(&self) {
-        let log = self.driver.browser_log().await.unwrap();
-        let bad = log.iter().filter(|entry| !entry.message.contains("responded with a status of"));
-        let bad: Vec<String> = bad.map(|entry| format!("{entry:?}")).collect();
+        let log = self.session.post("/se/log", json!({ "type": "browser" })).await.unwrap();
+        let message = |entry: &Value| entry["message"].as_str().unwrap().to_owned();
+        let complaints = log.as_array().unwrap().iter().map(message);
+        let bad: Vec<String> =
+            complaints.filter(|message| !message.contains("responded with a status of")).collect();
         assert!(bad.is_empty(), "{bad:#?}");
     }
 }

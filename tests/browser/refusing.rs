@@ -33,7 +33,7 @@ async fn a_link_that_somebody_else_began_is_refused_and_no_token_is_asked_for() 
     attacker.consent("full", "Allow").await;
     attacker.assert_heading("Somebody else began this").await;
     attacker.open(&dev.demo("/")).await;
-    attacker.press("Let Ben finish it").await;
+    attacker.press("Let Ada finish it").await;
     attacker.assert_heading("Somebody else began this").await;
     attacker.assert_says("You are Ada").await;
 

@@ -94,8 +94,8 @@ impl Dev {
 
     /// Every address that it listens on.
     fn addresses(&self) -> Vec<String> {
-        let places = ["grpc", "ops", "simulator", "demo"].map(|name| self.text(name).replace("http://", ""));
-        places.to_vec()
+        let names = ["grpc", "http", "ops", "simulator", "demo"];
+        names.map(|name| self.text(name).replace("http://", "")).to_vec()
     }
 
     /// Asks it to stop, and checks that no server is left.
@@ -177,7 +177,7 @@ async fn two_at_once_move_to_other_ports_and_share_no_folder() {
     let mut addresses = [first.addresses(), second.addresses()].concat();
     addresses.sort();
     addresses.dedup();
-    assert_eq!(addresses.len(), 8, "{addresses:?}");
+    assert_eq!(addresses.len(), 10, "{addresses:?}");
     let (linked, _) = tokio::join!(first.link("user-1", "full"), second.link("user-1", "full"));
     assert_eq!(first.accounts().await, [linked]);
 
@@ -192,9 +192,16 @@ async fn two_at_once_move_to_other_ports_and_share_no_folder() {
 
 #[tokio::test]
 async fn busy_ports_move_and_are_free_afterwards() {
-    // Ours, or another test's already: busy in any case.
-    let usual = [50051, 9090, 8091, 8090];
-    let _busy = usual.map(|port| TcpListener::bind(("127.0.0.1", port)));
+    let usual = [50051, 8080, 9090, 8091, 8090];
+    // Another test's `dev` may have them for a while.
+    let _busy = usual.map(|port| {
+        let mut ours = None;
+        until("a port is ours", || {
+            ours = TcpListener::bind(("127.0.0.1", port)).ok();
+            ours.is_some()
+        });
+        ours
+    });
     let directory = Directory::new("dev-busy");
     let dev = Dev::start(&directory.path("data"));
     let addresses = dev.addresses();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use threads_identity::clock::Clock as _;
 use threads_identity::housekeeping::round;
+use threads_identity::proto::v1::account::State;
 use threads_identity::proto::v1::account_change::Kind;
 use threads_identity::proto::v1::create_authorization_url_request::Link;
 use threads_identity::proto::v1::{
@@ -263,6 +264,44 @@ async fn a_completion_under_way_ends_and_a_newer_consent_links_afresh() {
         assert_eq!(again.outcome(), AuthorizationOutcome::Linked);
         assert_eq!(world.erase(USER).await, 1);
         world.advance(SECOND);
+    }
+}
+
+#[tokio::test]
+async fn a_consent_that_lies_before_an_end_and_is_completed_after_it_links_nobody() {
+    let world = World::start().await;
+    for (round, was_linked) in [false, true].into_iter().enumerate() {
+        for (n, how) in ["erase", "unlink", "deauthorize", "delete"].into_iter().enumerate() {
+            let (persona, user) = (format!("n{}", 10 * round + n), format!("user-{round}-{n}"));
+            let person = Persona::numbered(u64::try_from(10 * round + n).unwrap());
+            let id = person.id.clone();
+            world.controls.add_persona(person);
+            let linked = if was_linked { Some(world.linked(&user, &persona).await) } else { None };
+            world.advance(Duration::from_mins(5));
+            let created = world.create(&user).await;
+            let callback_url = world.consent(&created, &persona);
+            world.advance(Duration::from_secs(5));
+            match (how, &linked) {
+                ("erase", _) => assert_eq!(world.erase(&user).await, i32::from(was_linked)),
+                ("unlink", Some(account)) => world.unlink(account).await,
+                ("deauthorize", Some(_)) => {
+                    world.deauthorized(&world.notice(&id, Some(world.controls.now()))).await;
+                }
+                ("delete", _) => drop(world.forgotten(&world.notice(&id, Some(world.controls.now()))).await),
+                _ => continue,
+            }
+            world.advance(Duration::from_secs(5));
+            let late = world.complete(&callback_url, &user).await;
+            if how == "erase" && !was_linked {
+                // Nobody knew whose Threads account it would be, so nothing was erased.
+                assert!(late.is_ok(), "a user without accounts has nothing to be forgotten");
+                continue;
+            }
+            failed(late, Code::FailedPrecondition, "ACCOUNT_UNLINKED");
+            // Who begins again is welcome.
+            let again = world.link(&user, &persona).await.unwrap();
+            assert_eq!(again.account.unwrap().state(), State::Active, "{how}");
+        }
     }
 }
 

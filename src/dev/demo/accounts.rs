@@ -39,6 +39,9 @@ fn notice(said: &HashMap<String, String>) -> Option<&'static str> {
         }
         "renamed" => "Renamed at Threads. Here the old name stands until the profile is read anew.",
         "revoked" => "The person removed the app at Threads. Nobody told us: use the token and see.",
+        "removed-before" => {
+            "The person has removed the app before, so there is nothing to tell. Link again first."
+        }
         "deauthorized" => "The person removed the app at Threads, and Threads told us at once.",
         "time" => "Time has passed.",
         _ => return None,

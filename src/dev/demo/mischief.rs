@@ -88,10 +88,8 @@ async fn happen(demo: &Demo, account: &Account, what: &str) -> Result<Option<Str
             demo.threads.revoke(&person, false).await?;
             "revoked"
         }
-        "deauthorize" => {
-            demo.threads.revoke(&person, true).await?;
-            "deauthorized"
-        }
+        "deauthorize" if demo.threads.revoke(&person, true).await? => "deauthorized",
+        "deauthorize" => "removed-before",
         "delete" => {
             let code = demo.threads.ask_for_deletion(&person).await?;
             return Ok(Some(format!("/deletions/{code}")));

@@ -202,7 +202,7 @@ pub(super) fn page(status: StatusCode, template: &impl Template) -> Response {
 
 /// The page about a reason.
 pub(super) fn reason_page(session: &Session, reason: &str) -> Response {
-    let Telling { status, heading, text, aside } = telling(reason);
+    let &Telling { status, heading, text, aside } = telling(reason);
     let link = Some(("/", "Back to the tour"));
     page(status, &Message { session: Some(session), heading, text, aside, link })
 }
