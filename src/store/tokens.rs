@@ -90,6 +90,10 @@ impl Batch for FetchTokens {
                      and coalesce(a.previous_token_expire_time, a.token_expire_time) > w.now
                      and coalesce(a.previous_token_expire_time, a.token_expire_time) >= w.good_until
                      and string_to_array(a.scopes, ' ') @> string_to_array(w.required_scopes, ' ')
+                   -- Who is being erased is waited for: a row of the trail that comes after the erasure would
+                   -- name them for as long as it is kept. This lock meets a deletion alone.
+                   order by a.account_id
+                   for key share of a
                ), due as (
                    -- Once a minute at most, so that a busy token is not a busy row. Locked in one order
                    -- everywhere, so that two replicas never wait for each other in a circle.

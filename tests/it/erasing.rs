@@ -18,7 +18,7 @@ use tonic::{Code, Status};
 use crate::harness::{World, bad_fields, failed, link};
 use crate::leaks::forbidden_in;
 use crate::refreshing::{DAY, HOUR};
-use crate::shorthand::{fresh_profile, token};
+use crate::shorthand::{fresh_profile, token, until};
 
 const SECOND: Duration = Duration::from_secs(1);
 const USER: &str = "user-who-says-forget-me";
@@ -265,6 +265,32 @@ async fn a_completion_under_way_ends_and_a_newer_consent_links_afresh() {
         assert_eq!(world.erase(USER).await, 1);
         world.advance(SECOND);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_fetch_under_way_leaves_no_name_behind() {
+    let world = Arc::new(World::start().await);
+    let linked = world.linked(USER, "full").await;
+    let mut sql = world.sql().await;
+    let lock = format!("begin; select from accounts where account_id = '{}' for update", linked.account_id);
+    sqlx::raw_sql(sqlx::AssertSqlSafe(lock)).execute(&mut sql).await.unwrap();
+    let waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    // The erasure waits for the row, and the fetch behind it.
+    let erasing = tokio::spawn({
+        let world = Arc::clone(&world);
+        async move { world.erase(USER).await }
+    });
+    until("the erasure waits", async || world.counted(waiting).await == 1).await;
+    let fetching = tokio::spawn({
+        let (world, id) = (Arc::clone(&world), linked.account_id.clone());
+        async move { world.token(token(&id, USER)).await }
+    });
+    until("the fetch waits", async || world.counted(waiting).await == 2).await;
+    sqlx::raw_sql("commit").execute(&mut sql).await.unwrap();
+    assert_eq!(erasing.await.unwrap(), 1);
+    failed(fetching.await.unwrap(), Code::NotFound, "ACCOUNT_NOT_FOUND");
+    let named = "select count(*) from audit where user_id is not null or account_id is not null";
+    assert_eq!(world.counted(named).await, 0);
 }
 
 #[tokio::test]
