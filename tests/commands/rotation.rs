@@ -145,7 +145,11 @@ fn activate_switches_and_says_why_it_does_not() {
     let file = directory.path("keys.toml");
     let mut keyring = Keyring::generate("2026-01-01T00:00:00Z");
     let old = keyring.active_id();
-    let new = keyring.add_key("2026-02-01T00:00:00Z");
+    let mut new = keyring.add_key("2026-02-01T00:00:00Z");
+    // An id of digits alone is the same in capitals.
+    while new == new.to_uppercase() {
+        new = keyring.add_key("2026-02-01T00:00:00Z");
+    }
     fs::write(&file, keyring.to_toml().as_bytes()).unwrap();
     let activate = |id: &str| run(&["keys", "activate", id, "--file", file.to_str().unwrap()]);
     let active = || Keyring::parse(&fs::read_to_string(&file).unwrap()).unwrap().active_id();

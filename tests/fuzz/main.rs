@@ -83,17 +83,26 @@ fn a_signed_request_is_read_as_an_independent_reading_reads_it() {
 }
 
 /// The same for minutes, with another seed every time.
-#[test]
-#[ignore = "takes minutes: run it by name"]
-fn signed_requests_for_four_minutes() {
+fn meet_for_minutes(property: impl Fn(&[u8]) -> bool, examples: &[&str], pieces: &[&str]) {
     let seed = u64::from_be_bytes(threads_identity::secret::random());
     println!("seed {seed:#x}");
-    let (mut numbers, property) = (Numbers(seed), signed_request::property());
+    let mut numbers = Numbers(seed);
     let (start, mut inputs, mut taken) = (Instant::now(), 0_u64, 0_u64);
     while start.elapsed() < Duration::from_mins(4) {
-        let input = changed(&mut numbers, &signed_request::EXAMPLES, &signed_request::PIECES);
-        taken += u64::from(property(&input));
+        taken += u64::from(property(&changed(&mut numbers, examples, pieces)));
         inputs += 1;
     }
     println!("{inputs} inputs, {taken} taken by both readers, no panic, no difference");
+}
+
+#[test]
+#[ignore = "takes minutes: run it by name"]
+fn signed_requests_for_four_minutes() {
+    meet_for_minutes(signed_request::property(), &signed_request::EXAMPLES, &signed_request::PIECES);
+}
+
+#[test]
+#[ignore = "takes minutes: run it by name"]
+fn callbacks_for_four_minutes() {
+    meet_for_minutes(callback::property(), &callback::EXAMPLES, &callback::PIECES);
 }
