@@ -5,7 +5,11 @@
 //! seed. `just fuzz TARGET SECONDS` runs the same properties under libFuzzer, which
 //! looks for inputs that reach new code.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on fails, and a long one says how it went"
+)]
 
 mod properties;
 
