@@ -180,6 +180,9 @@ async fn remove(
             let until = now - retention.unlinked;
             let limit = i64::try_from(ERASE_BATCH).unwrap_or(i64::MAX);
             let named = rows::unlinked(pool, until, limit).await?;
+            if named.is_empty() {
+                return Ok(0);
+            }
             let by = By { cause: Cause::Retention, caller: "housekeeping", detail: None, now };
             erasures::batch(pool, Whom::Unlinked(&named, until), by).await
         }

@@ -122,15 +122,17 @@ impl fmt::Debug for ThreadsUserId {
     }
 }
 
+/// Letters and digits that are not taken for one another (Crockford's), of five bits
+/// each.
+pub const LETTERS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
 /// What the person who asked to be forgotten looks the request up by. Whoever has
 /// it sees the page, so it is told to nobody but Meta; what is stored is its hash.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ConfirmationCode(String);
 
 impl ConfirmationCode {
-    /// Letters and digits that are not taken for one another (Crockford's): five
-    /// bits each, so that 160 bits are 32 of them.
-    const LETTERS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    /// Five bits a letter, so that 160 bits are 32 of them.
     const BYTES: usize = 20;
     const LEN: usize = Self::BYTES * 8 / 5;
 
@@ -138,8 +140,7 @@ impl ConfirmationCode {
         let mut text = String::with_capacity(Self::LEN);
         for five in bytes.as_chunks::<5>().0 {
             let bits = five.iter().fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
-            let letters =
-                (0..8).rev().map(|i| Self::LETTERS[usize::from((bits >> (5 * i)).to_le_bytes()[0] & 31)]);
+            let letters = (0..8).rev().map(|i| LETTERS[usize::from((bits >> (5 * i)).to_le_bytes()[0] & 31)]);
             text.extend(letters.map(char::from));
         }
         Self(text)
@@ -148,7 +149,7 @@ impl ConfirmationCode {
     /// Reads the one form that a code has.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let fits = text.len() == Self::LEN && text.bytes().all(|b| Self::LETTERS.contains(&b));
+        let fits = text.len() == Self::LEN && text.bytes().all(|b| LETTERS.contains(&b));
         fits.then(|| Self(text.to_owned()))
     }
 

@@ -41,7 +41,8 @@ impl Attempt<'_> {
             Err(failure) => {
                 let (id, attempt, is_unknown) = (held.id, held.attempt, failure.sent && !failure.answered);
                 let error = self.refused(held, failure, TokenMove::Keep).await;
-                if is_unknown {
+                // Before that nobody can have taken over, and an outage costs no statement more.
+                if is_unknown && Instant::now() >= self.lease_end() {
                     self.overtaken(id, attempt).await;
                 }
                 return Err(error);
@@ -322,11 +323,16 @@ impl Attempt<'_> {
         opened
     }
 
+    /// When the lease is over at the earliest: it was taken when the attempt began.
+    fn lease_end(&self) -> Instant {
+        let refresh = &self.service.refresh;
+        self.deadline + refresh.lease.saturating_sub(refresh.attempt_timeout)
+    }
+
     /// Stores what must not be lost, for as long as the lease holds. Tells whether
     /// the attempt was still the account's own.
     async fn store_firmly(&self, settlement: &Settlement) -> Result<bool> {
-        let left = self.service.refresh.lease.saturating_sub(self.service.refresh.attempt_timeout);
-        let lease_end = self.deadline + left;
+        let lease_end = self.lease_end();
         loop {
             match self.service.store.settlements.submit(settlement.clone()).await {
                 Err(StoreError::Refused(why)) => return Err(StoreError::Refused(why).into()),

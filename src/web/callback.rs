@@ -10,31 +10,21 @@ use super::page::Page;
 use super::{Web, nothing_here};
 use crate::authorizations::brought::QUERY_MAX;
 use crate::authorizations::{Handover, NoTicket, hand_over};
+use crate::ids::LETTERS;
 use crate::secret;
 
 const PAGE: &str = "callback";
 
-/// Without letters and digits that are taken for one another.
-const REFERENCE_LETTERS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const REFERENCE_LEN: usize = 8;
 
-/// The path without an app.
-pub(super) async fn of_only_app(
+/// The path, with an app or without.
+pub(super) async fn come_back(
     State(web): State<Web>,
+    app: Option<Path<String>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    answer(&web, None, query.as_deref(), &headers)
-}
-
-/// The path with an app.
-pub(super) async fn of_app(
-    State(web): State<Web>,
-    Path(app): Path<String>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Response {
-    answer(&web, Some(&app), query.as_deref(), &headers)
+    answer(&web, app.as_deref().map(String::as_str), query.as_deref(), &headers)
 }
 
 fn answer(web: &Web, app: Option<&str>, query: Option<&str>, headers: &HeaderMap) -> Response {
@@ -164,5 +154,5 @@ impl Trouble {
 /// Short enough to be read aloud.
 fn reference() -> String {
     let bytes = secret::random::<REFERENCE_LEN>();
-    bytes.iter().map(|byte| char::from(REFERENCE_LETTERS[usize::from(byte % 32)])).collect()
+    bytes.iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect()
 }

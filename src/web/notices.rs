@@ -34,44 +34,17 @@ struct Deletion<'a> {
     confirmation_code: &'a str,
 }
 
-/// The path without an app.
-pub(super) async fn deauthorize_of_only_app(
+/// Somebody has removed the app; the path names one, or does not.
+pub(super) async fn removed(
     State(web): State<Web>,
+    app: Option<Path<String>>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    deauthorized(&web, None, &headers, body).await
-}
-
-/// The path with an app.
-pub(super) async fn deauthorize_of_app(
-    State(web): State<Web>,
-    Path(app): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    deauthorized(&web, Some(&app), &headers, body).await
-}
-
-/// The path without an app.
-pub(super) async fn delete_of_only_app(State(web): State<Web>, headers: HeaderMap, body: Body) -> Response {
-    deleted(&web, None, &headers, body).await
-}
-
-/// The path with an app.
-pub(super) async fn delete_of_app(
-    State(web): State<Web>,
-    Path(app): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    deleted(&web, Some(&app), &headers, body).await
-}
-
-async fn deauthorized(web: &Web, app: Option<&str>, headers: &HeaderMap, body: Body) -> Response {
     const PAGE: &str = "deauthorize";
-    let Some(app) = web.app(app) else { return no_app(web, PAGE) };
-    let Some(signed) = signed_request(headers, body).await else { return refused(web, PAGE, "form") };
+    let web = &web;
+    let Some(app) = web.app(app.as_deref().map(String::as_str)) else { return no_app(web, PAGE) };
+    let Some(signed) = signed_request(&headers, body).await else { return refused(web, PAGE, "form") };
     match deauthorize(&web.service, app, &signed).await {
         Ok(done) => {
             let result = match done {
@@ -88,10 +61,17 @@ async fn deauthorized(web: &Web, app: Option<&str>, headers: &HeaderMap, body: B
     }
 }
 
-async fn deleted(web: &Web, app: Option<&str>, headers: &HeaderMap, body: Body) -> Response {
+/// Somebody wants to be forgotten; the path names an app, or does not.
+pub(super) async fn forgotten(
+    State(web): State<Web>,
+    app: Option<Path<String>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     const PAGE: &str = "data_deletion";
-    let Some(app) = web.app(app) else { return no_app(web, PAGE) };
-    let Some(signed) = signed_request(headers, body).await else { return refused(web, PAGE, "form") };
+    let web = &web;
+    let Some(app) = web.app(app.as_deref().map(String::as_str)) else { return no_app(web, PAGE) };
+    let Some(signed) = signed_request(&headers, body).await else { return refused(web, PAGE, "form") };
     match forget(&web.service, app, &signed).await {
         Ok((code, forgotten)) => {
             let result = match forgotten {

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
+use crate::chromium::{Browser, Driver};
+
 /// A running `dev` with a folder of its own; both are gone afterwards.
 pub struct Dev {
     child: Child,
@@ -36,6 +38,14 @@ impl Dev {
         BufReader::new(out).read_line(&mut line).unwrap();
         let places = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{}", log.join().unwrap()));
         Self { child, places, data_dir }
+    }
+
+    /// A `dev`, and a browser that has opened its first page.
+    pub async fn visited(driver: &Driver) -> (Self, Browser) {
+        let dev = Self::start();
+        let browser = driver.browser().await.unwrap();
+        browser.open(&dev.demo("/")).await;
+        (dev, browser)
     }
 
     pub fn place(&self, name: &str) -> &str {

@@ -3,16 +3,14 @@
 
 use crate::chromium::driver;
 use crate::dev::Dev;
+use crate::page::LINK;
 
-const LINK: &str = "Link a Threads account";
 const CONSENT: &str = "An app asks for access";
 
 #[tokio::test]
 async fn a_person_links_an_account_and_sees_the_profile() {
     let Some(driver) = driver().await else { return };
-    let dev = Dev::start();
-    let browser = driver.browser().await.unwrap();
-    browser.open(&dev.demo("/")).await;
+    let (dev, browser) = Dev::visited(&driver).await;
     browser.look("start").await;
     browser.press(LINK).await;
     browser.assert_heading(CONSENT).await;
@@ -50,9 +48,7 @@ async fn a_person_links_an_account_and_sees_the_profile() {
 #[tokio::test]
 async fn a_person_says_no() {
     let Some(driver) = driver().await else { return };
-    let dev = Dev::start();
-    let browser = driver.browser().await.unwrap();
-    browser.open(&dev.demo("/")).await;
+    let (dev, browser) = Dev::visited(&driver).await;
     browser.press(LINK).await;
     browser.consent("full", "Deny").await;
     browser.assert_heading("You said no").await;
@@ -66,9 +62,7 @@ async fn a_person_says_no() {
 #[tokio::test]
 async fn a_person_signs_in_with_threads() {
     let Some(driver) = driver().await else { return };
-    let dev = Dev::start();
-    let browser = driver.browser().await.unwrap();
-    browser.open(&dev.demo("/")).await;
+    let (dev, browser) = Dev::visited(&driver).await;
     browser.press("Sign in with Threads").await;
     browser.consent("full", "Allow").await;
     browser.assert_heading("Maya Lindqvist").await;
@@ -93,9 +87,7 @@ async fn a_person_signs_in_with_threads() {
 #[tokio::test]
 async fn two_tabs_and_the_back_button_do_no_harm() {
     let Some(driver) = driver().await else { return };
-    let dev = Dev::start();
-    let browser = driver.browser().await.unwrap();
-    browser.open(&dev.demo("/")).await;
+    let (dev, browser) = Dev::visited(&driver).await;
     browser.press(LINK).await;
     browser.open_tab(&dev.demo("/")).await;
     browser.press(LINK).await;

@@ -22,6 +22,9 @@ const CONTRAST_MIN: f64 = 4.5;
 /// no policy stops.
 const EXAMINATION: &str = include_str!("page.js");
 
+/// The button that begins a link.
+pub const LINK: &str = "Link a Threads account";
+
 impl Browser {
     pub async fn open(&self, url: &str) {
         self.session.post("/url", json!({ "url": url })).await.unwrap();
@@ -62,6 +65,12 @@ impl Browser {
     /// Goes forward in the history.
     pub async fn forward(&self) {
         self.session.post("/forward", json!({})).await.unwrap();
+    }
+
+    /// On the start page: links an account, as somebody who allows it.
+    pub async fn link(&self, persona: &str) {
+        self.press(LINK).await;
+        self.consent(persona, "Allow").await;
     }
 
     /// On the consent page: chooses somebody, and allows or denies.

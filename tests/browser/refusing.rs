@@ -2,8 +2,7 @@
 
 use crate::chromium::driver;
 use crate::dev::Dev;
-
-const LINK: &str = "Link a Threads account";
+use crate::page::LINK;
 
 #[tokio::test]
 async fn a_link_that_somebody_else_began_is_refused_and_no_token_is_asked_for() {
@@ -44,9 +43,7 @@ async fn a_link_that_somebody_else_began_is_refused_and_no_token_is_asked_for() 
 #[tokio::test]
 async fn a_link_that_took_too_long_is_told_so() {
     let Some(driver) = driver().await else { return };
-    let dev = Dev::start();
-    let browser = driver.browser().await.unwrap();
-    browser.open(&dev.demo("/")).await;
+    let (dev, browser) = Dev::visited(&driver).await;
     browser.press(LINK).await;
     browser.open_tab(&dev.demo("/")).await;
     browser.press("20 minutes pass").await;
@@ -65,9 +62,7 @@ async fn a_link_that_took_too_long_is_told_so() {
 #[tokio::test]
 async fn a_callback_that_is_replayed_tells_the_outcome_and_spends_nothing() {
     let Some(driver) = driver().await else { return };
-    let dev = Dev::start();
-    let browser = driver.browser().await.unwrap();
-    browser.open(&dev.demo("/")).await;
+    let (dev, browser) = Dev::visited(&driver).await;
     browser.press(LINK).await;
     let callback = dev.consent(&browser.url().await, "full").await;
     for _ in 0..3 {

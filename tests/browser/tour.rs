@@ -3,14 +3,10 @@
 use crate::chromium::driver;
 use crate::dev::Dev;
 
-const LINK: &str = "Link a Threads account";
-
 #[tokio::test]
 async fn threads_may_consent_and_then_give_no_permission() {
     let Some(driver) = driver().await else { return };
-    let dev = Dev::start();
-    let browser = driver.browser().await.unwrap();
-    browser.open(&dev.demo("/")).await;
+    let (_dev, browser) = Dev::visited(&driver).await;
     browser.press("Be no tester yet").await;
     browser.assert_heading("Threads gives no permission").await;
     browser.look("no-permission").await;
@@ -23,11 +19,8 @@ async fn threads_may_consent_and_then_give_no_permission() {
 #[tokio::test]
 async fn sixty_days_pass_and_only_a_service_that_sleeps_loses_the_token() {
     let Some(driver) = driver().await else { return };
-    let dev = Dev::start();
-    let browser = driver.browser().await.unwrap();
-    browser.open(&dev.demo("/")).await;
-    browser.press(LINK).await;
-    browser.consent("full", "Allow").await;
+    let (dev, browser) = Dev::visited(&driver).await;
+    browser.link("full").await;
     browser.open(&dev.demo("/")).await;
     browser.press("60 days pass").await;
     browser.assert_says("Time has passed.").await;
@@ -56,11 +49,8 @@ async fn sixty_days_pass_and_only_a_service_that_sleeps_loses_the_token() {
 #[tokio::test]
 async fn an_app_that_was_removed_silently_is_found_out_by_using_the_token() {
     let Some(driver) = driver().await else { return };
-    let dev = Dev::start();
-    let browser = driver.browser().await.unwrap();
-    browser.open(&dev.demo("/")).await;
-    browser.press(LINK).await;
-    browser.consent("full", "Allow").await;
+    let (dev, browser) = Dev::visited(&driver).await;
+    browser.link("full").await;
     let account = browser.url().await;
     browser.press("Remove the app silently").await;
     browser.assert_says("Nobody told us").await;
@@ -80,11 +70,8 @@ async fn an_app_that_was_removed_silently_is_found_out_by_using_the_token() {
 #[tokio::test]
 async fn whoever_is_forgotten_is_gone() {
     let Some(driver) = driver().await else { return };
-    let dev = Dev::start();
-    let browser = driver.browser().await.unwrap();
-    browser.open(&dev.demo("/")).await;
-    browser.press(LINK).await;
-    browser.consent("full", "Allow").await;
+    let (dev, browser) = Dev::visited(&driver).await;
+    browser.link("full").await;
     let account = browser.url().await;
     browser.open(&dev.demo("/")).await;
     browser.press("Forget Ada").await;
@@ -99,11 +86,8 @@ async fn whoever_is_forgotten_is_gone() {
 #[tokio::test]
 async fn an_app_that_was_removed_aloud_is_unlinked_at_once() {
     let Some(driver) = driver().await else { return };
-    let dev = Dev::start();
-    let browser = driver.browser().await.unwrap();
-    browser.open(&dev.demo("/")).await;
-    browser.press(LINK).await;
-    browser.consent("full", "Allow").await;
+    let (dev, browser) = Dev::visited(&driver).await;
+    browser.link("full").await;
     browser.press("Remove the app").await;
     browser.assert_says("Threads told us at once").await;
     browser.assert_says("UNLINKED because DEAUTHORIZED").await;
@@ -117,11 +101,8 @@ async fn an_app_that_was_removed_aloud_is_unlinked_at_once() {
 #[tokio::test]
 async fn whoever_asks_threads_for_deletion_is_erased_and_can_see_it() {
     let Some(driver) = driver().await else { return };
-    let dev = Dev::start();
-    let browser = driver.browser().await.unwrap();
-    browser.open(&dev.demo("/")).await;
-    browser.press(LINK).await;
-    browser.consent("full", "Allow").await;
+    let (dev, browser) = Dev::visited(&driver).await;
+    browser.link("full").await;
     let account = browser.url().await;
     browser.press("Ask for deletion").await;
     browser.assert_heading("You asked for your data to be deleted").await;

@@ -74,13 +74,7 @@ async fn nothing_of_a_user_is_left_whatever_state_the_accounts_were_in() {
         }
     }
     // One must consent again, one has a token that is not proven, one is another's by now.
-    world
-        .meddle(format!(
-            "update accounts set state = 'REAUTHORIZATION_REQUIRED', state_reason = 'ACCESS_REVOKED',
-                next_refresh_time = null where account_id = '{}'",
-            ids[2]
-        ))
-        .await;
+    world.revoked(&ids[2]).await;
     world
         .meddle(format!(
             "update accounts set previous_token = token, previous_token_expire_time = token_expire_time,

@@ -143,13 +143,7 @@ async fn accounts_in_every_state_are_erased() {
     let tired = world.linked("user-1", "full").await;
     let gone = world.linked("user-2", "home").await;
     world.unlink(&gone).await;
-    world
-        .meddle(format!(
-            "update accounts set state = 'REAUTHORIZATION_REQUIRED', state_reason = 'ACCESS_REVOKED',
-                next_refresh_time = null where account_id = '{}'",
-            tired.account_id
-        ))
-        .await;
+    world.revoked(&tired.account_id).await;
     for account in [&tired, &gone] {
         world.forgotten(&world.notice_of(account)).await;
         failed(world.account(&account.account_id).await, Code::NotFound, "ACCOUNT_NOT_FOUND");

@@ -80,13 +80,7 @@ async fn an_account_that_must_consent_again_is_unlinked_and_one_that_a_caller_un
     let tired = world.linked("user-1", "full").await;
     let gone = world.linked("user-2", "home").await;
     world.unlink(&gone).await;
-    world
-        .meddle(format!(
-            "update accounts set state = 'REAUTHORIZATION_REQUIRED', state_reason = 'ACCESS_REVOKED',
-                next_refresh_time = null where account_id = '{}'",
-            tired.account_id
-        ))
-        .await;
+    world.revoked(&tired.account_id).await;
     for account in [&tired, &gone] {
         world.deauthorized(&world.notice_of(account)).await;
     }

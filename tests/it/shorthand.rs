@@ -110,6 +110,13 @@ impl World {
         sqlx::raw_sql(statement).execute(&mut self.sql().await).await.unwrap();
     }
 
+    /// Makes an account one whose person must consent again.
+    pub async fn revoked(&self, account_id: &str) {
+        let ending =
+            "state = 'REAUTHORIZATION_REQUIRED', state_reason = 'ACCESS_REVOKED', next_refresh_time = null";
+        self.meddle(format!("update accounts set {ending} where account_id = '{account_id}'")).await;
+    }
+
     /// One value out of the database, as text.
     pub async fn look_up(&self, query: impl Display) -> String {
         let query = format!("select ({query})::text");
