@@ -171,7 +171,9 @@ fn sentence(reason: Reason) -> &'static str {
             "The person must consent again. Create a new authorization URL with account_id."
         }
         Reason::PermissionMissing => "The permissions that this needs are not there.",
-        Reason::StateInvalid => "The state is not one that this service made for this app. Start again.",
+        Reason::StateInvalid => {
+            "The state or ticket is not one that this service made for this app. Start again."
+        }
         Reason::SessionMismatch => {
             "The authorization was created for another user or browser session. The right user starts again."
         }
