@@ -12,6 +12,7 @@ use crate::telemetry::{self, LogFormat};
 
 mod audit;
 mod callers;
+mod doctor;
 mod erase;
 mod keys;
 mod private_file;
@@ -79,6 +80,12 @@ enum Command {
     /// Works on the database itself, beside the service or without it. May be
     /// interrupted and repeated: what is erased is not found again.
     Erase(EraseArgs),
+    /// Look at configuration, database, keys, clock and apps, and say what is wrong
+    /// with them and what to do.
+    ///
+    /// Changes nothing. Exits with 1 if something does not work, with 0 otherwise;
+    /// with --strict, warnings count, too.
+    Doctor(DoctorArgs),
     /// Run a command with `DATABASE_URL` naming a scratch Postgres.
     #[cfg(feature = "simulator")]
     #[command(hide = true)]
@@ -101,6 +108,22 @@ struct MigrateArgs {
     /// and serve nothing until `erase --replay` has run.
     #[arg(long)]
     after_restore: bool,
+}
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+struct DoctorArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Ask Threads nothing: not whether it knows the apps, and not the time.
+    #[arg(long)]
+    offline: bool,
+    /// Count warnings as problems.
+    #[arg(long)]
+    strict: bool,
+    /// Print a JSON object for each thing looked at, and one that counts.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Arguments of `erase`.
@@ -292,6 +315,11 @@ impl Cli {
             }
             Command::Keys(command) => runtime()?.block_on(keys::run(command, variables)),
             Command::Callers(CallersCommand::Add { name, app, roles }) => callers::add(&name, &app, &roles),
+            Command::Doctor(args) => {
+                // What fails is told as a finding.
+                log(LogFormat::Text, "off");
+                return runtime()?.block_on(doctor::run(args, variables));
+            }
             #[cfg(feature = "simulator")]
             Command::Dev(args) => {
                 log(LogFormat::Text, "warn");

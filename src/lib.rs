@@ -40,7 +40,7 @@
 //! **Edges** are where others reach us. [`grpc`] parses, calls a flow and
 //! converts; [`web`] does the same for browsers and Meta; [`readiness`] knows whether work can be done at all; [`ops`] tells
 //! that and the metrics over HTTP; [`serve`] runs them together and ends them in
-//! order.
+//! order; [`doctor`] looks at what an operator has set up, from outside.
 //!
 //! **Assembly** is the process. [`cli`] is the commands, [`telemetry`] the logs,
 #![cfg_attr(feature = "simulator", doc = "[`dev`] the whole thing on one machine.")]
@@ -94,6 +94,7 @@ pub mod web;
 pub mod readiness;
 pub mod ops;
 pub mod serve;
+pub mod doctor;
 
 // Assembly.
 pub mod cli;

@@ -27,6 +27,7 @@ pub mod claims;
 pub mod coalescer;
 pub mod deletions;
 pub mod deployment;
+pub mod diagnosis;
 pub mod erasures;
 pub mod events;
 pub mod gauges;

@@ -21,9 +21,11 @@ use crate::secret::{AccessToken, AuthorizationCode};
 
 mod failure;
 mod gate;
+mod refused;
 mod wire;
 
 pub use failure::{Class, Failure, Limited};
+pub use refused::Refused;
 pub use wire::{LongLived, Me, ShortLived};
 
 /// How often a call that may be repeated is tried in all.
@@ -42,6 +44,8 @@ pub enum Endpoint {
     Refresh,
     /// The profile behind a token.
     Me,
+    /// An app's own token, for its id and secret.
+    AppToken,
 }
 
 impl Endpoint {
@@ -53,6 +57,7 @@ impl Endpoint {
             Self::LongLivedExchange => "long_lived_exchange",
             Self::Refresh => "refresh",
             Self::Me => "me",
+            Self::AppToken => "app_token",
         }
     }
 }
@@ -231,6 +236,23 @@ impl Client {
         let me = me.retry(backoff()).when(|failure| failure.is_passing() && has_time(deadline)).await?;
         self.metrics.profile_values_dropped.inc_by(me.dropped);
         Ok(me)
+    }
+
+    /// Asks whether Threads knows the app and takes its secret: for a token of the
+    /// app's own, which is dropped. Spends nothing and may be repeated. Meta:
+    /// developers.facebook.com/documentation/threads/get-started/app-access-tokens
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn check_app(&self, deadline: Instant) -> Result<(), Refused> {
+        const AT: Endpoint = Endpoint::AppToken;
+        let mut url = self.app.token_url.clone();
+        url.query_pairs_mut()
+            .append_pair("grant_type", "client_credentials")
+            .append_pair("client_id", &self.app.client_id)
+            .append_pair("client_secret", self.app.client_secret.expose());
+        let body = self.call(AT, self.http.get(url), deadline).await?;
+        if wire::is_app_token(&body) { Ok(()) } else { Err(self.surprise(AT).into()) }
     }
 
     /// Makes one call and counts it.

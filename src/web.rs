@@ -22,6 +22,7 @@ mod headers;
 mod notices;
 mod page;
 mod peers;
+mod trouble;
 
 use page::Page;
 use peers::Peers;
@@ -54,6 +55,7 @@ pub fn router(service: Arc<Service>, public_url: &str) -> Router {
         // One path, two meanings: Meta posts to an app, a person asks by a code.
         .route("/threads/data-deletion/{app}", get(deletion::status).post(notices::forgotten))
         .route("/threads/data-deletion/{app}/", get(deletion::status).post(notices::forgotten))
+        .route(&format!("{}/{{result}}/{{reference}}", trouble::PATH), get(trouble::told))
         .fallback(async || nothing_here())
         .method_not_allowed_fallback(async || not_in_this_way())
         .layer(map_response(headers::add))

@@ -28,7 +28,7 @@ const RINGS: [(&str, &[&str]); 6] = [
             "housekeeping",
         ],
     ),
-    ("edges", &["grpc", "web", "readiness", "ops", "serve"]),
+    ("edges", &["grpc", "web", "readiness", "ops", "serve", "doctor"]),
     ("assembly", &["cli", "telemetry", "dev", "main"]),
 ];
 

@@ -83,7 +83,7 @@ pub struct Failure {
     /// How long Threads asks to wait.
     pub retry_after: Option<Duration>,
     status: Option<u16>,
-    code: Option<i64>,
+    pub(super) code: Option<i64>,
     subcode: Option<i64>,
     trace: Option<String>,
     detail: &'static str,

@@ -159,6 +159,13 @@ fn parse_token(text: String) -> Option<AccessToken> {
     fits.then(|| AccessToken::new(text))
 }
 
+/// Whether an answer holds an app's own token, which nobody needs to see.
+pub(super) fn is_app_token(body: &[u8]) -> bool {
+    let token = serde_json::from_slice::<serde_json::Value>(body).ok();
+    let token = token.as_ref().and_then(|answer| answer.get("access_token")?.as_str());
+    token.is_some_and(|token| !token.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,16 +6,12 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::page::Page;
+use super::trouble::{Trouble, reference};
 use super::{Web, nothing_here};
 use crate::authorizations::brought::QUERY_MAX;
 use crate::authorizations::{Handover, NoTicket, hand_over};
-use crate::ids::LETTERS;
-use crate::secret;
 
 const PAGE: &str = "callback";
-
-const REFERENCE_LEN: usize = 8;
 
 /// The path, with an app or without.
 pub(super) async fn come_back(
@@ -46,7 +42,7 @@ fn answer(web: &Web, app: Option<&str>, query: Option<&str>, headers: &HeaderMap
                            "a browser came back from Threads");
             redirect(&handover)
         }
-        Err(why) => trouble(web, app.id(), &why),
+        Err(why) => trouble(web, app.id(), query, &why),
     }
 }
 
@@ -67,9 +63,9 @@ fn redirect(handover: &Handover) -> Response {
 }
 
 /// A friendly page, and a line in the log that its reference finds.
-fn trouble(web: &Web, app: &str, why: &NoTicket) -> Response {
-    let Trouble { result, status, heading, text } = Trouble::of(why);
-    let reference = reference();
+fn trouble(web: &Web, app: &str, query: &str, why: &NoTicket) -> Response {
+    let trouble = Trouble::of(why);
+    let (result, reference) = (trouble.result, reference());
     web.count(PAGE, result);
     match why {
         NoTicket::Expired(id) => {
@@ -84,75 +80,5 @@ fn trouble(web: &Web, app: &str, why: &NoTicket) -> Response {
         }
         _ => tracing::info!(%reference, app, result, "a browser got no ticket"),
     }
-    (status, Page::new(heading, text).referring_to(&reference)).into_response()
-}
-
-/// What is said of it, and how.
-struct Trouble {
-    result: &'static str,
-    status: StatusCode,
-    heading: &'static str,
-    text: &'static [&'static str],
-}
-
-const START_AGAIN: &str = "Go back to the app where you began and start again from there.";
-
-impl Trouble {
-    fn of(why: &NoTicket) -> Self {
-        let (result, status, heading, text): (_, _, _, &[&str]) = match why {
-            NoTicket::AnswerInvalid => (
-                "answer_invalid",
-                StatusCode::BAD_REQUEST,
-                "This link is incomplete",
-                &["What came with it cannot be used, so nothing was linked.", START_AGAIN],
-            ),
-            NoTicket::StateInvalid => (
-                "state_invalid",
-                StatusCode::BAD_REQUEST,
-                "We do not know this link",
-                &["It was not made here, or it was changed on its way. Nothing was linked.", START_AGAIN],
-            ),
-            NoTicket::DeniedWithoutState => (
-                "denied_without_state",
-                StatusCode::OK,
-                "Nothing was linked",
-                &[
-                    "Threads says that you did not allow it. That is all: you can close this page.",
-                    START_AGAIN,
-                ],
-            ),
-            NoTicket::Expired(_) => (
-                "expired",
-                StatusCode::GONE,
-                "That took too long",
-                &[
-                    "A link to Threads is good for 15 minutes, and this one is older. Nothing was linked.",
-                    START_AGAIN,
-                ],
-            ),
-            NoTicket::NoReturn(_) => (
-                "no_return",
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "We do not know where you came from",
-                &[
-                    "Threads sent you here, but the app has not told us where to send you on to. \
-                     Nothing was linked.",
-                    "Whoever runs the app can mend this: tell them the reference below.",
-                ],
-            ),
-            NoTicket::Unavailable(_) => (
-                "unavailable",
-                StatusCode::SERVICE_UNAVAILABLE,
-                "Not just now",
-                &["Something of ours is not ready. Wait a moment and load this page again."],
-            ),
-        };
-        Self { result, status, heading, text }
-    }
-}
-
-/// Short enough to be read aloud.
-fn reference() -> String {
-    let bytes = secret::random::<REFERENCE_LEN>();
-    bytes.iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect()
+    trouble.answer(web, &reference, query)
 }

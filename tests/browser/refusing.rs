@@ -51,6 +51,8 @@ async fn a_link_that_took_too_long_is_told_so() {
     browser.to_tab(0).await;
     browser.consent("full", "Allow").await;
     browser.assert_heading("That took too long").await;
+    let shown = browser.url().await;
+    assert!(!shown.contains("code=") && !shown.contains("state="), "{shown}");
     browser.look("callback-expired").await;
     browser.open(&dev.demo("/")).await;
     browser.press("Take too long").await;
@@ -103,6 +105,13 @@ async fn what_makes_no_sense_ends_on_a_page_that_says_so() {
     ] {
         browser.open(&url).await;
         browser.assert_heading(heading).await;
+        if name.starts_with("callback") {
+            let shown = browser.url().await;
+            assert!(
+                !shown.contains('?') && !shown.contains("AQ1"),
+                "the code stays in the address bar: {shown}"
+            );
+        }
         browser.look(name).await;
     }
 }

@@ -6,7 +6,9 @@ use crate::run::run;
 fn it_tells_its_version_and_its_commands() {
     assert_eq!(run(&["--version"]).good(), format!("threads-identity {}", env!("CARGO_PKG_VERSION")));
     let help = run(&["--help"]).good();
-    for command in ["dev", "serve", "migrate", "simulate", "keys", "callers", "audit", "erase", "watch"] {
+    for command in
+        ["dev", "serve", "migrate", "simulate", "keys", "callers", "audit", "erase", "doctor", "watch"]
+    {
         assert!(
             help.lines().any(|line| line.trim_start().starts_with(&format!("{command} "))),
             "{command}: {help}"
@@ -36,6 +38,7 @@ fn every_command_explains_itself() {
         (vec!["callers", "add"], "--roles"),
         (vec!["audit"], "--account"),
         (vec!["erase"], "--threads-ids"),
+        (vec!["doctor"], "--offline"),
         (vec!["with-postgres"], "DATABASE_URL"),
     ] {
         let help = run(&[command.as_slice(), &["--help"]].concat()).good();

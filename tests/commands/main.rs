@@ -8,6 +8,7 @@ mod audit;
 mod browser;
 mod callers;
 mod dev;
+mod doctor;
 mod erase;
 mod help;
 mod keys;

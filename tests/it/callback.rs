@@ -18,7 +18,8 @@ use tokio::net::TcpStream;
 use tonic::{Code, Status};
 
 use crate::harness::{
-    OTHER_RETURN_TO, RETURN_TO, SECOND_CLIENT_ID, World, bad_fields, failed, link, metadata, parameter,
+    OTHER_RETURN_TO, PUBLIC_URL, RETURN_TO, SECOND_CLIENT_ID, World, bad_fields, failed, link, metadata,
+    parameter,
 };
 
 const PATH: &str = "/api/auth/callback/threads";
@@ -70,9 +71,23 @@ impl Page {
         assert!(!self.body.contains("<script"), "{}", self.body);
     }
 
-    /// A page of trouble: what it says, and a reference.
+    /// A page of trouble: what it says, and a reference. It stands at an address of
+    /// its own, unless nothing came with the one that was asked for.
+    async fn assert_trouble(&self, world: &World, status: StatusCode, heading: &str) {
+        self.assert_guarded();
+        if self.status != StatusCode::SEE_OTHER {
+            return self.assert_says(status, heading);
+        }
+        let address = self.location().strip_prefix(PUBLIC_URL).expect("an address of ours");
+        let path = address.strip_suffix('#').expect("a fragment that takes Threads' own away");
+        assert!(path.starts_with("/threads/link-trouble/") && !path.contains(['?', '#']), "{path}");
+        let told = get(world, path).await;
+        told.assert_says(status, heading);
+        assert!(told.body.contains(path.rsplit('/').next().unwrap()), "{path}: {}", told.body);
+    }
+
     #[track_caller]
-    fn assert_trouble(&self, status: StatusCode, heading: &str) {
+    fn assert_says(&self, status: StatusCode, heading: &str) {
         assert_eq!(self.status, status, "{}", self.body);
         self.assert_guarded();
         assert!(self.body.contains(&format!("<h1>{heading}</h1>")), "{}", self.body);
@@ -311,7 +326,8 @@ async fn an_app_without_an_address_to_return_to_gets_a_page_that_says_so() {
     assert!(created.authorization_url.contains(SECOND_CLIENT_ID));
     let url = world.consent(&created, "full");
     let page = get(&world, &format!("{PATH}/second?{}", query(&url))).await;
-    page.assert_trouble(StatusCode::INTERNAL_SERVER_ERROR, "We do not know where you came from");
+    page.assert_trouble(&world, StatusCode::INTERNAL_SERVER_ERROR, "We do not know where you came from")
+        .await;
 }
 
 #[tokio::test]
@@ -325,7 +341,10 @@ async fn a_state_belongs_to_its_apps_path() {
         format!("{PATH}/default?{}", query(&second)),
         format!("{PATH}?{}", query(&second)),
     ] {
-        get(&world, &path).await.assert_trouble(StatusCode::BAD_REQUEST, "We do not know this link");
+        get(&world, &path)
+            .await
+            .assert_trouble(&world, StatusCode::BAD_REQUEST, "We do not know this link")
+            .await;
     }
     for path in [PATH.to_owned(), format!("{PATH}/"), format!("{PATH}/default"), format!("{PATH}/default/")] {
         assert!(!get(&world, &format!("{path}?{}", query(&first))).await.ticket().is_empty());
@@ -398,16 +417,45 @@ async fn every_way_in_which_a_callback_can_be_wrong_has_its_answer() {
     }
     for (query, heading) in &cases {
         let page = get(&world, &format!("{PATH}?{query}")).await;
-        page.assert_trouble(StatusCode::BAD_REQUEST, heading);
+        page.assert_trouble(&world, StatusCode::BAD_REQUEST, heading).await;
+        assert_eq!(page.status == StatusCode::SEE_OTHER, !query.is_empty(), "{query}");
         assert!(!page.body.contains(&state[..20]), "{query}");
+        assert!(!page.header("location").contains(&state[..20]), "{query}");
     }
     let without_state = get(&world, &format!("{PATH}?error=access_denied")).await;
-    without_state.assert_trouble(StatusCode::OK, "Nothing was linked");
+    without_state.assert_trouble(&world, StatusCode::OK, "Nothing was linked").await;
     // None of it has touched the flow: the person can still finish.
     assert_eq!(world.controls.count(Endpoint::CodeExchange), 0);
     assert_eq!(world.counted("select count(*) from authorizations").await, 0);
     let ticket = come_back(&world, &created, Decision::Allow).await.ticket();
     world.complete_as("web", with_ticket(&ticket, "user-1")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_page_of_trouble_has_an_address_and_no_other_has_one() {
+    let world = World::start().await;
+    let path = |result: &str, reference: &str| format!("/threads/link-trouble/{result}/{reference}");
+    for result in ["answer_invalid", "state_invalid", "denied_without_state", "expired", "no_return"] {
+        let page = get(&world, &path(result, "ABCD2345")).await;
+        assert!(page.body.contains("<strong>ABCD2345</strong>"), "{result}: {}", page.body);
+        page.assert_guarded();
+    }
+    for (result, reference) in [
+        ("unavailable", "ABCD2345"),
+        ("EXPIRED", "ABCD2345"),
+        ("", "ABCD2345"),
+        ("expired", ""),
+        ("expired", "ABCD234"),
+        ("expired", "ABCD23456"),
+        ("expired", "abcd2345"),
+        ("expired", "ABCD234L"),
+        ("expired", "%3Cb%3Ea234"),
+        ("expired", "A%00CD2345"),
+    ] {
+        let page = get(&world, &path(result, reference)).await;
+        assert_eq!(page.status, StatusCode::NOT_FOUND, "{result} {reference}");
+        page.assert_guarded();
+    }
 }
 
 #[tokio::test]
@@ -459,7 +507,7 @@ async fn a_state_and_a_ticket_live_as_long_as_they_say() {
     world.advance(Duration::from_secs(15 * 60 - 1));
     let ticket = get(&world, &path).await.ticket();
     world.advance(Duration::from_secs(1));
-    get(&world, &path).await.assert_trouble(StatusCode::GONE, "That took too long");
+    get(&world, &path).await.assert_trouble(&world, StatusCode::GONE, "That took too long").await;
     // The person came back in time; the ticket has ten minutes of its own.
     world.advance(Duration::from_secs(10 * 60 - 2));
     let linked = world.complete_as("web", with_ticket(&ticket, "user-1")).await.unwrap();
@@ -492,7 +540,7 @@ async fn no_kind_of_sealed_thing_opens_as_another() {
     }
     assert_eq!(bad_fields(world.complete_as("web", with_ticket("", "user-1")).await), ["ticket"]);
     let page = get(&world, &format!("{PATH}?code={code}&state={}", &ticket[..ticket.len().min(1024)])).await;
-    page.assert_trouble(StatusCode::BAD_REQUEST, "We do not know this link");
+    page.assert_trouble(&world, StatusCode::BAD_REQUEST, "We do not know this link").await;
     for position in 0..ticket.len() {
         let mut changed = ticket.clone().into_bytes();
         changed[position] = if changed[position] == b'A' { b'B' } else { b'A' };
