@@ -284,7 +284,18 @@ async fn the_page_tells_a_person_what_became_of_it_for_half_a_year() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn codes_cannot_be_guessed_and_every_wrong_one_looks_the_same() {
-    const PEERS: u32 = 200;
+    guess_codes(200).await;
+}
+
+/// `cargo test --release --test it a_hundred_thousand_guesses -- --ignored`
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "the same with more guesses"]
+async fn a_hundred_thousand_guesses_find_nothing() {
+    guess_codes(2_000).await;
+}
+
+/// So many peers guess, each as often as it may without being told to slow down.
+async fn guess_codes(peers: u32) {
     const EACH: u32 = 50;
     let world = World::start().await;
     let linked = world.linked("user-1", "full").await;
@@ -334,13 +345,13 @@ async fn codes_cannot_be_guessed_and_every_wrong_one_looks_the_same() {
             seen
         }
     };
-    let seen: Vec<_> = stream::iter(0..PEERS).map(guesses).buffer_unordered(4).collect().await;
+    let seen: Vec<_> = stream::iter(0..peers).map(guesses).buffer_unordered(4).collect().await;
     let seen: HashSet<_> = seen.into_iter().flatten().collect();
     assert_eq!(seen.len(), 1, "{seen:#?}");
     let (status, body) = seen.into_iter().next().unwrap();
     assert_eq!(status, StatusCode::NOT_FOUND);
     assert!(body.contains("<h1>No such request</h1>"));
-    assert!((world.told("deletion_status", "unknown").await - f64::from(PEERS * EACH)).abs() < 0.1);
+    assert!((world.told("deletion_status", "unknown").await - f64::from(peers * EACH)).abs() < 0.1);
     assert!(crate::meta::status(&world, &code).await.body.contains("has been deleted"));
 }
 
