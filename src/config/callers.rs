@@ -121,11 +121,7 @@ pub(super) fn read_all(
     callers
 }
 
-fn read(
-    mut section: Section<'_>,
-    apps: &[String],
-    issuers: &[Option<IssuerConfig>],
-) -> Option<CallerConfig> {
+fn read(mut section: Section<'_>, apps: &[String], issuers: &[Option<IssuerConfig>]) -> Option<CallerConfig> {
     let name = section.required("name").filter(|name| {
         let fits = name.len() <= 64 && !name.chars().any(char::is_control);
         if !fits {

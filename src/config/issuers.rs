@@ -98,7 +98,8 @@ fn read(mut section: Section<'_>) -> Option<IssuerConfig> {
     let retry_interval = period("retry_interval", MINUTE / 2, 60 * MINUTE);
     let stale_max = period("stale_max", DAY, 30 * DAY);
     if stale_max < refresh_interval {
-        section.problem("stale_max", "must not be shorter than refresh_interval: no key would last that long");
+        section
+            .problem("stale_max", "must not be shorter than refresh_interval: no key would last that long");
     }
     section.finish();
     Some(IssuerConfig {

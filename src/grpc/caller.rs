@@ -118,8 +118,9 @@ impl Callers {
         for (i, caller) in config.callers.iter().enumerate() {
             if !service.apps.contains_key(&caller.app) {
                 let app = &caller.app;
-                problems
-                    .push(format!("callers.{i}.app: this process does not serve the app `{app}`: restart it"));
+                problems.push(format!(
+                    "callers.{i}.app: this process does not serve the app `{app}`: restart it"
+                ));
             }
         }
         if !problems.is_empty() {

@@ -83,11 +83,7 @@ impl Fetcher {
 
 /// Makes one attempt, and answers whether it went well and when it ended; `None`
 /// when the issuer is gone.
-async fn read(
-    issuer: &Weak<Issuer>,
-    http: &reqwest::Client,
-    metrics: &Metrics,
-) -> Option<(bool, Instant)> {
+async fn read(issuer: &Weak<Issuer>, http: &reqwest::Client, metrics: &Metrics) -> Option<(bool, Instant)> {
     let config = &issuer.upgrade()?.config.clone();
     let body = match &config.keys {
         KeySource::Url(url) => download(http, url).await,

@@ -17,7 +17,10 @@ use crate::secret::sha256;
 use crate::service::Service;
 
 mod callers;
+mod hangups;
 mod keyring;
+
+use hangups::Hangups;
 
 /// How long a changed file must stay as it is before it counts: one that is being
 /// written in place may be a keyring that lacks its last keys, or a configuration
@@ -30,15 +33,13 @@ pub(super) async fn keep_current(config: &Config, service: &Service, callers: &C
     let keyring = async {
         let Some(Keys::File { path, reload_interval }) = &config.keys else { return };
         let file = Followed { path, interval: *reload_interval, reloads: &service.metrics.keyring_reloads };
-        file.follow(std::future::pending, |text| keyring::take(service, path, text)).await;
+        file.follow(Hangups::none(), |text| keyring::take(service, path, text)).await;
     };
     let callers = async {
         let Some(path) = config.origin.file() else { return };
         let interval = config.server.reload_interval;
         let file = Followed { path, interval, reloads: &service.metrics.caller_reloads };
-        let mut hangups = callers::Hangups::new();
-        let take = |text: &Text| callers::take(config, service, callers, text);
-        file.follow(async || hangups.next().await, take).await;
+        file.follow(Hangups::listen(), |text| callers::take(config, service, callers, text)).await;
     };
     tokio::join!(keyring, callers);
     std::future::pending().await
@@ -64,14 +65,14 @@ struct Followed<'a> {
 }
 
 impl Followed<'_> {
-    /// Hands the text to `take` whenever it is another one, and when `asked` says that
-    /// somebody wants it so. Counts every look at a text that `take` has refused.
-    async fn follow(&self, mut asked: impl AsyncFnMut(), mut take: impl FnMut(&Text) -> bool) {
+    /// Hands the text to `take` whenever it is another one, and after a hangup. Counts
+    /// every look at a text that `take` has refused.
+    async fn follow(&self, mut hangups: Hangups, mut take: impl FnMut(&Text) -> bool) {
         let (mut seen, mut refused) = (None, false);
         loop {
             tokio::select! {
                 () = sleep(self.interval) => {}
-                () = asked() => seen = None,
+                () = hangups.next() => seen = None,
             }
             let (found, _) = read(self.path).await;
             if Some(found) != seen {

@@ -34,12 +34,7 @@ pub(super) struct Known {
 impl Known {
     /// The callers that the configuration names, each of an app that is served. What
     /// is known of issuers already is kept.
-    pub(super) fn new(
-        config: &Config,
-        before: Option<&Self>,
-        service: &Service,
-        fetcher: &Fetcher,
-    ) -> Self {
+    pub(super) fn new(config: &Config, before: Option<&Self>, service: &Service, fetcher: &Fetcher) -> Self {
         let mut known = Self {
             callers: config.callers.clone(),
             configured_issuers: config.issuers.clone(),

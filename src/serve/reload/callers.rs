@@ -19,8 +19,7 @@ pub(super) fn take(running: &Config, service: &Service, callers: &Callers, text:
         Ok((config, differs)) => {
             if differs {
                 let names: Vec<&str> = config.callers.iter().map(|caller| caller.name.as_str()).collect();
-                let issuers: Vec<&str> =
-                    config.issuers.iter().map(|issuer| issuer.issuer.as_str()).collect();
+                let issuers: Vec<&str> = config.issuers.iter().map(|issuer| issuer.issuer.as_str()).collect();
                 tracing::info!(%file, callers = ?names, ?issuers, "took callers and issuers anew");
                 service.metrics.caller_reloads.get_or_create(&ReloadLabels { result: "taken" }).inc();
             }
@@ -35,29 +34,5 @@ pub(super) fn take(running: &Config, service: &Service, callers: &Callers, text:
             tracing::error!(%file, "the configuration cannot be used, the callers stay as they are: {problems}");
             false
         }
-    }
-}
-
-/// The signals by which an operator asks for a look at once.
-pub(super) struct Hangups(#[cfg(unix)] Option<tokio::signal::unix::Signal>);
-
-impl Hangups {
-    /// Listens from now on; until then the signal ends the process.
-    pub(super) fn new() -> Self {
-        Self(
-            #[cfg(unix)]
-            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok(),
-        )
-    }
-
-    /// Waits for the next one.
-    pub(super) async fn next(&mut self) {
-        #[cfg(unix)]
-        if let Some(signal) = &mut self.0
-            && signal.recv().await.is_some()
-        {
-            return;
-        }
-        std::future::pending().await
     }
 }
