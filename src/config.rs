@@ -16,7 +16,9 @@ use crate::secret::{ClientSecret, DatabaseUrl};
 mod apps;
 mod callers;
 mod environment;
+mod issuers;
 mod keys;
+mod origin;
 mod refresh;
 mod retention;
 mod section;
@@ -24,8 +26,10 @@ mod watch;
 
 pub(crate) use apps::endpoint;
 
-pub use callers::{CallerConfig, Role};
+pub use callers::{CallerConfig, Role, TokenSubject, certificate_name};
+pub use issuers::{IssuerConfig, KeySource};
 pub use keys::Keys;
+pub use origin::Origin;
 pub use refresh::Refresh;
 pub use retention::Retention;
 pub use watch::Watch;
@@ -67,6 +71,10 @@ pub struct Config {
     pub apps: Vec<AppConfig>,
     /// `[[callers]]`. None: loopback alone is served, as caller `local`.
     pub callers: Vec<CallerConfig>,
+    /// `[[issuers]]`: who signs tokens for callers.
+    pub issuers: Vec<IssuerConfig>,
+    /// Where all of it was read from.
+    pub origin: Origin,
 }
 
 /// `[server]`: where this process listens.
@@ -85,6 +93,9 @@ pub struct Server {
     /// `reflection`, default true: whether authenticated callers may ask for
     /// the API's descriptors.
     pub reflection: bool,
+    /// `reload_interval`, default 5 s: how often the configuration file is looked
+    /// at for other callers and issuers.
+    pub reload_interval: Duration,
     /// `drain_timeout`, default 20 s: how long calls in flight may take once
     /// the process is asked to stop.
     pub drain_timeout: Duration,
@@ -183,7 +194,8 @@ impl Config {
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        read_all(&read_file(file)?, folder(file), environment, |root| Self::read(root, true))
+        let text = read_file(file)?;
+        Origin::new(file, environment.into_iter().collect(), "").read_again(&text)
     }
 
     /// Reads where the database is and nothing else, so that a job that
@@ -237,7 +249,8 @@ impl Config {
             }
         }
         let ids: Vec<String> = apps.iter().flatten().map(|app| app.id.clone()).collect();
-        let callers = callers::read_all(&mut root, &ids);
+        let issuers = issuers::read_all(&mut root);
+        let callers = callers::read_all(&mut root, &ids, &issuers);
         root.finish();
         Some(Self {
             server,
@@ -249,6 +262,8 @@ impl Config {
             watch,
             apps: apps.into_iter().collect::<Option<_>>()?,
             callers,
+            issuers: issuers.into_iter().collect::<Option<_>>()?,
+            origin: Origin::default(),
         })
     }
 
@@ -299,10 +314,11 @@ impl Server {
         let http_listen = section.address("http_listen", ([127, 0, 0, 1], 8080));
         let ops_listen = section.address("ops_listen", ([127, 0, 0, 1], 9090));
         let reflection = section.boolean("reflection", true);
+        let reload_interval = section.duration("reload_interval", Duration::from_secs(5));
         let drain_timeout = section.duration("drain_timeout", Duration::from_secs(20));
         let public_url = read_public_url(&mut section);
         section.finish();
-        Self { grpc_listen, http_listen, ops_listen, public_url, reflection, drain_timeout }
+        Self { grpc_listen, http_listen, ops_listen, public_url, reflection, reload_interval, drain_timeout }
     }
 }
 

@@ -94,7 +94,8 @@ pub async fn follow(service: Arc<Service>) {
 }
 
 /// Opens a watch behind a cursor, or from now on. `patience` is the caller's own
-/// deadline, at which it ends.
+/// deadline, at which it ends; it also ends with `revoked`, when whoever opened it
+/// could not open it any more.
 ///
 /// # Errors
 /// `CURSOR_EXPIRED`, `OVERLOADED`, or the store's.
@@ -103,6 +104,7 @@ pub async fn watch(
     interest: Interest,
     cursor: Option<Cursor>,
     patience: Option<Instant>,
+    revoked: impl Future<Output = ()> + Send + 'static,
 ) -> Result<Watch> {
     let tail = &service.store.tail;
     let follower = tail.follow(service.watch.streams_max).ok_or_else(|| Error::new(Reason::Overloaded))?;
@@ -112,7 +114,7 @@ pub async fn watch(
     // Kept free for the last word, so that it can be said whatever is waiting.
     let last_word = steps.clone().try_reserve_owned().map_err(Error::internal)?;
     let pump = Pump::new(service, interest.clone(), &standing, position, steps);
-    service.tasks.spawn(pump.run(last_word, patience, follower).in_current_span());
+    service.tasks.spawn(pump.run(last_word, patience, revoked, follower).in_current_span());
     Ok(Watch::new(service, interest, standing.mark.epoch, queue))
 }
 

@@ -30,7 +30,7 @@ mod profiles;
 mod status;
 mod watch;
 
-pub use caller::{CALLER_KEY_PREFIX, Callers, new_caller_key};
+pub use caller::{CALLER_KEY_PREFIX, Callers, Refusal, Refused, new_caller_key};
 pub use status::code as code_of;
 
 use caller::Caller;
@@ -57,11 +57,12 @@ const HEALTHY: [&str; 5] = [
 #[derive(Clone)]
 struct Api {
     service: Arc<Service>,
+    callers: Callers,
 }
 
 /// Who calls, and until when an answer is of use.
 struct Call<'a> {
-    caller: &'a Caller,
+    caller: &'a Arc<Caller>,
     deadline: tokio::time::Instant,
     /// The caller's own deadline.
     patience: Option<tokio::time::Instant>,
@@ -93,7 +94,7 @@ pub fn server(
     callers: Callers,
     reflection: bool,
 ) -> Result<(Router<Stack<Outer, Identity>>, Health), tonic_reflection::server::Error> {
-    let api = Api { service: Arc::clone(service) };
+    let api = Api { service: Arc::clone(service), callers: callers.clone() };
     let (reporter, health) = tonic_health::server::health_reporter();
     let describe = || {
         tonic_reflection::server::Builder::configure()

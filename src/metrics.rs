@@ -66,6 +66,31 @@ pub struct ReloadLabels {
     pub result: &'static str,
 }
 
+/// Labels of a call that was refused for who made it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RefusalLabels {
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// Labels of a call by the credential that it came with.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CredentialLabels {
+    /// The caller's name.
+    pub caller: String,
+    /// The kind, and which of that kind: never the credential itself.
+    pub credential: String,
+}
+
+/// Labels of an attempt to read an issuer's keys.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct IssuerLabels {
+    /// The issuer, as configured.
+    pub issuer: String,
+    /// `ok`, or `failed`.
+    pub result: &'static str,
+}
+
 /// Labels of an answer of the HTTP side.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PageLabels {
@@ -130,6 +155,15 @@ pub struct Metrics {
     /// Looks at the keyring's file that found another keyring, or one that cannot
     /// be used.
     pub keyring_reloads: Family<ReloadLabels, Counter>,
+    /// Looks at the configuration's file that found other callers or issuers, or
+    /// something that cannot be used.
+    pub caller_reloads: Family<ReloadLabels, Counter>,
+    /// Calls that were refused for who made them.
+    pub refusals: Family<RefusalLabels, Counter>,
+    /// Calls by caller and credential.
+    pub credential_uses: Family<CredentialLabels, Counter>,
+    /// Attempts to read the keys of issuers.
+    pub issuer_reads: Family<IssuerLabels, Counter>,
     /// Answers to browsers and to Meta.
     pub pages: Family<PageLabels, Counter>,
     /// What Meta has signed, by the secret.
@@ -169,6 +203,10 @@ impl Metrics {
             housekeeping_last_success: Gauge::default(),
             clock_skew_seconds: Gauge::default(),
             keyring_reloads: Family::default(),
+            caller_reloads: Family::default(),
+            refusals: Family::default(),
+            credential_uses: Family::default(),
+            issuer_reads: Family::default(),
             pages: Family::default(),
             signed_requests: Family::default(),
             watch_streams: Gauge::default(),
@@ -179,6 +217,7 @@ impl Metrics {
         metrics.register();
         metrics.register_keeping();
         metrics.register_events();
+        metrics.register_callers();
         metrics
     }
 
@@ -296,6 +335,30 @@ impl Metrics {
             "events_behind",
             "Event ids drawn that are not delivered yet",
             self.events_behind.clone(),
+        );
+    }
+
+    fn register_callers(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "refusals",
+            "Calls refused for who made them, by the reason that the caller is not told",
+            self.refusals.clone(),
+        );
+        registry.register(
+            "credential_uses",
+            "Calls let in, by caller and credential",
+            self.credential_uses.clone(),
+        );
+        registry.register(
+            "issuer_reads",
+            "Attempts to read the keys of an issuer, by result",
+            self.issuer_reads.clone(),
+        );
+        registry.register(
+            "caller_reloads",
+            "Looks at the configuration file that took other callers, or refused it for as long as it is there",
+            self.caller_reloads.clone(),
         );
     }
 

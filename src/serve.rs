@@ -45,6 +45,9 @@ pub enum ServeError {
     /// The database is not to be used.
     #[error(transparent)]
     Unfit(#[from] Unfit),
+    /// The keys of issuers cannot be asked for.
+    #[error("the HTTP client for issuers' keys cannot be set up")]
+    Issuers(#[source] reqwest::Error),
     /// The descriptors do not reflect.
     #[error("reflection cannot be set up")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -137,8 +140,8 @@ pub async fn run(
     let address = listeners.grpc_address().unwrap_or(config.server.grpc_listen);
     refuse_open(config, address)?;
     refuse_unfit(&service).await?;
-    let callers = Callers::new(config, &service);
-    let (router, health) = grpc::server(&service, callers, config.server.reflection)?;
+    let callers = Callers::new(config, &service).map_err(ServeError::Issuers)?;
+    let (router, health) = grpc::server(&service, callers.clone(), config.server.reflection)?;
     health.set(false).await;
 
     service.tasks.spawn(events::follow(Arc::clone(&service)));
@@ -158,7 +161,7 @@ pub async fn run(
     // Among the tasks that a stop waits for: no lease is left without its attempt.
     service.tasks.spawn(refresher::run(Arc::clone(&service)));
     service.tasks.spawn(housekeeping::run(Arc::clone(&service)));
-    let reload = reload::keep_keyring_current(config, &service);
+    let reload = reload::keep_current(config, &service, &callers);
     tokio::pin!(grpc, web, ops, watch, tell, reload, stop);
 
     let mut watching = true;

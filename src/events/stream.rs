@@ -123,6 +123,7 @@ impl Pump {
         mut self,
         last_word: OwnedPermit<Queued>,
         patience: Option<Instant>,
+        revoked: impl Future<Output = ()>,
         _follower: Follower,
     ) {
         let service = Arc::clone(&self.service);
@@ -137,6 +138,7 @@ impl Pump {
             biased;
             () = service.stopping.cancelled() => Some(Reason::ShuttingDown),
             () = queue.closed() => None,
+            () = revoked => Some(Reason::CallerUnknown),
             () = out_of_patience => Some(Reason::DeadlineExceeded),
             Err(reason) = self.deliver() => Some(reason),
         };
@@ -145,7 +147,8 @@ impl Pump {
         tracing::debug!(reason = name, "a watch has ended");
         let Some(reason) = end else { return };
         let mut error = Error::new(reason);
-        if reason != Reason::CursorExpired {
+        // Whoever may not watch any more is told nothing more.
+        if !matches!(reason, Reason::CursorExpired | Reason::CallerUnknown) {
             let cursor = Cursor { epoch: self.epoch, event_id: self.position };
             error = error.with("cursor", cursor.seal(&service.keyring, &self.interest.app_id));
         }

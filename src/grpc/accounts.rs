@@ -117,7 +117,7 @@ impl AccountService for Api {
         request: Request<WatchAccountsRequest>,
     ) -> Result<Response<watch::Messages>, Status> {
         let call = call(&request)?;
-        answer(watch::watch(&self.service, &call, request.get_ref()).await)
+        answer(watch::watch(&self.service, &self.callers, &call, request.get_ref()).await)
     }
 
     async fn list_account_changes(

@@ -1,27 +1,58 @@
 //! Who is calling, and what they may do.
+//!
+//! Whoever calls proves it by a key, a client certificate or a token of an issuer.
+//! What a call brings in its header decides; the certificate of its connection
+//! counts only for calls without one. Everything that is not certain is a refusal,
+//! and what is wrong is for the operator to know: to the caller all refusals are one.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use arc_swap::ArcSwap;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use prometheus_client::metrics::counter::Counter;
+use time::OffsetDateTime;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
-use crate::config::{CallerConfig, Config, Role};
+use crate::config::{Config, Role};
 use crate::error::{Error, Reason, Result};
-use crate::secret;
+use crate::issuers::{self, Fetcher};
+use crate::peer::Peer;
 use crate::service::{App, Service};
 
-/// How every caller key begins, so that secret scanners know one.
-pub const CALLER_KEY_PREFIX: &str = "tidkey_";
+mod key;
+mod known;
+mod refusal;
+mod verified;
 
-/// A backend that calls.
+pub use key::{CALLER_KEY_PREFIX, new_caller_key};
+pub use refusal::{Refusal, Refused};
+
+use known::Known;
+
+/// A backend that calls, by one of its credentials.
 pub(super) struct Caller {
     pub name: String,
     pub app: Arc<App>,
     roles: BTreeSet<Role>,
+    credential: Credential,
+    /// Calls that came with this credential.
+    uses: Counter,
+}
+
+/// What a caller proves itself by.
+#[derive(Clone)]
+enum Credential {
+    /// Nobody is configured: whoever reaches the (loopback) listener.
+    Local,
+    /// The SHA-256 of a key.
+    Key([u8; 32]),
+    /// A name in a client certificate.
+    Certificate(String),
+    /// A subject of an issuer. A token of it is good until some time.
+    Token { issuer: String, subject: String, until: Option<OffsetDateTime> },
 }
 
 impl Caller {
@@ -35,89 +66,145 @@ impl Caller {
     }
 }
 
-/// Everybody who may call.
+/// Everybody who may call, exchanged as a whole when the configuration changes.
 #[derive(Clone)]
-pub struct Callers(Arc<Known>);
+pub struct Callers(Arc<Shared>);
 
-enum Known {
-    /// Nobody is configured: whoever reaches the (loopback) listener.
-    Anybody(Arc<Caller>),
-    /// By SHA-256 of the key.
-    ByKey(HashMap<[u8; 32], Arc<Caller>>),
+struct Shared {
+    service: Arc<Service>,
+    fetcher: Fetcher,
+    known: ArcSwap<Known>,
+    /// Tells that `known` has been exchanged.
+    exchanged: watch::Sender<()>,
 }
 
 impl Callers {
     /// The callers that the configuration names.
-    #[must_use]
-    pub fn new(config: &Config, service: &Service) -> Self {
-        let caller = |caller: &CallerConfig| {
-            let app = Arc::clone(&service.apps[&caller.app]);
-            Arc::new(Caller { name: caller.name.clone(), app, roles: caller.roles.clone() })
+    ///
+    /// # Errors
+    /// If the HTTP client for the keys of issuers cannot be set up.
+    pub fn new(config: &Config, service: &Arc<Service>) -> std::result::Result<Self, reqwest::Error> {
+        let fetcher = Fetcher {
+            http: issuers::http_client()?,
+            metrics: Arc::clone(&service.metrics),
+            tasks: service.tasks.clone(),
+            stopping: service.stopping.clone(),
         };
-        if config.is_open() {
-            let local = CallerConfig {
-                name: "local".to_owned(),
-                // Without callers there is exactly one app; the configuration says so.
-                app: config.apps[0].id.clone(),
-                roles: Role::ALL.into(),
-                key_sha256: Vec::new(),
-            };
-            return Self(Arc::new(Known::Anybody(caller(&local))));
-        }
-        let mut by_key = HashMap::new();
-        for configured in &config.callers {
-            let caller = caller(configured);
-            by_key.extend(configured.key_sha256.iter().map(|key| (*key, Arc::clone(&caller))));
-        }
-        Self(Arc::new(Known::ByKey(by_key)))
+        let known = ArcSwap::from_pointee(Known::new(config, None, service, &fetcher));
+        let service = Arc::clone(service);
+        Ok(Self(Arc::new(Shared { service, fetcher, known, exchanged: watch::Sender::new(()) })))
     }
 
-    /// The caller behind a call's `authorization: Bearer KEY`. Looked up by
-    /// hash, so that no comparison tells how near a guess came.
-    pub(super) fn identify(&self, headers: &HeaderMap) -> Option<Arc<Caller>> {
-        match &*self.0 {
-            Known::Anybody(local) => Some(Arc::clone(local)),
-            Known::ByKey(by_key) => {
-                let mut values = headers.get_all(AUTHORIZATION).iter();
-                let (value, None) = (values.next()?, values.next()) else { return None };
-                let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
-                if !scheme.eq_ignore_ascii_case("bearer") {
-                    return None;
-                }
-                by_key.get(key_hash(key).as_slice()).cloned()
+    /// Puts the callers and issuers of another configuration in the place of those
+    /// that are known, for calls that begin from now on, and ends the watches of
+    /// credentials that are gone. Answers whether anything is different.
+    ///
+    /// # Errors
+    /// What keeps it from being used, each with its key; everything is then as it was.
+    pub fn replace(&self, config: &Config) -> std::result::Result<bool, Vec<String>> {
+        let Shared { service, fetcher, known, exchanged } = &*self.0;
+        let before = known.load();
+        if before.is_from(config) {
+            return Ok(false);
+        }
+        let mut problems = Vec::new();
+        if config.is_open() {
+            problems.push(
+                "callers: none are left, and whoever reaches this process may then do everything: that needs \
+                 a restart"
+                    .to_owned(),
+            );
+        }
+        for (i, caller) in config.callers.iter().enumerate() {
+            if !service.apps.contains_key(&caller.app) {
+                let app = &caller.app;
+                problems.push(format!(
+                    "callers.{i}.app: this process does not serve the app `{app}`: restart it"
+                ));
             }
         }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        known.store(Arc::new(Known::new(config, Some(&before), service, fetcher)));
+        exchanged.send_replace(());
+        Ok(true)
     }
-}
 
-fn key_hash(key: &str) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest::digest(&digest::SHA256, key.as_bytes()).as_ref());
-    hash
-}
+    /// The caller behind a call: by its `authorization: Bearer CREDENTIAL` if there
+    /// is such a header, and else by the certificate of its connection. Looked up by
+    /// hash, so that no comparison tells how near a guess came.
+    ///
+    /// Waits only where a token's issuer has keys that may have to be read, and not
+    /// beyond the deadline.
+    pub(super) async fn identify(
+        &self,
+        headers: &HeaderMap,
+        peer: Option<&Peer>,
+        deadline: Instant,
+    ) -> std::result::Result<Arc<Caller>, Refused> {
+        let known = self.0.known.load_full();
+        let caller = self.find(&known, headers, peer, deadline).await?;
+        caller.uses.inc();
+        Ok(caller)
+    }
 
-/// Makes a caller key: what the caller sends, and the hash that the
-/// configuration holds. The last six characters are a checksum, so that a typo
-/// is told from a stranger.
-#[must_use]
-pub fn new_caller_key() -> (String, String) {
-    let secret = URL_SAFE_NO_PAD.encode(secret::random::<32>());
-    let checksum = crc32fast::hash(secret.as_bytes()).to_be_bytes();
-    let key = format!("{CALLER_KEY_PREFIX}{secret}{}", URL_SAFE_NO_PAD.encode(checksum));
-    let hash = secret::hex(&key_hash(&key));
-    (key, hash)
-}
+    async fn find(
+        &self,
+        known: &Known,
+        headers: &HeaderMap,
+        peer: Option<&Peer>,
+        deadline: Instant,
+    ) -> std::result::Result<Arc<Caller>, Refused> {
+        if let Some(local) = known.local() {
+            return Ok(local);
+        }
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        let value = match (values.next(), values.next()) {
+            (None, _) => return Ok(known.by_certificate(peer.map_or(&[], |peer| &peer.names))?),
+            (Some(_), Some(_)) => return Err(Refusal::HeaderRepeated.into()),
+            (Some(value), None) => value.to_str().map_err(|_| Refusal::HeaderMalformed)?,
+        };
+        let bearer = value.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let (_, bearer) = bearer.ok_or(Refusal::HeaderMalformed)?;
+        let hash = key::hash(bearer);
+        if let Some(caller) = known.by_key(&hash) {
+            Ok(caller)
+        } else if let Some(stranger) = key::stranger(bearer) {
+            Err(stranger.into())
+        } else if bearer.matches('.').count() == 2 {
+            known.by_token(bearer, hash, self.0.service.clock.now(), deadline).await
+        } else {
+            Err(Refusal::CredentialUnknown.into())
+        }
+    }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_new_key_is_long_recognisable_and_hashed_as_it_is_sent() {
-        let (key, hash) = new_caller_key();
-        assert!(key.starts_with(CALLER_KEY_PREFIX));
-        assert_eq!(key.len(), CALLER_KEY_PREFIX.len() + 43 + 6);
-        assert_eq!(hash.len(), 64);
-        assert_ne!(key, new_caller_key().0);
+    /// Ends when a caller's credential no longer opens a role: because it is not
+    /// configured any more, or because its token is not good any more.
+    pub(super) async fn revoked(self, caller: Arc<Caller>, role: Role) {
+        let Shared { service, known, exchanged, .. } = &*self.0;
+        let mut exchanged = exchanged.subscribe();
+        let removed = async {
+            while known.load().still_opens(&caller, role) {
+                if exchanged.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let expired = async {
+            match &caller.credential {
+                Credential::Token { until: Some(until), .. } => {
+                    // Not in steps: a clock that is corrected by minutes is not ready.
+                    let left: std::result::Result<std::time::Duration, _> =
+                        (*until - service.clock.now()).try_into();
+                    tokio::time::sleep(left.unwrap_or_default()).await;
+                }
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = removed => {}
+            () = expired => {}
+        }
     }
 }

@@ -17,10 +17,11 @@ use tonic_types::StatusExt as _;
 use tower::{Layer, Service as TowerService};
 use tracing::Instrument as _;
 
-use super::caller::Callers;
+use super::caller::{Callers, Refused};
 use super::status::{self, REQUEST_ID};
 use crate::error::{Error, Reason};
-use crate::metrics::{CallLabels, Metrics};
+use crate::metrics::{CallLabels, Metrics, RefusalLabels};
+use crate::peer::Peer;
 use crate::secret;
 use crate::service::Service;
 
@@ -120,20 +121,23 @@ where
             request.id = %request_id,
             rpc.method = method.unwrap_or("unknown"),
             caller = tracing::field::Empty,
+            refusal = tracing::field::Empty,
         );
         let header = HeaderValue::from_str(&request_id).ok();
         // Open to everybody, and so bounded in time; a watch answers at once.
         let open = Deadline(start + DEADLINE_MAX);
-        let admitted = if is_health { Ok(request) } else { outer.admit(request, method, start, &span) };
-        let answer = admitted.map(|request| {
-            let deadline = request.extensions().get::<Deadline>().copied().unwrap_or(open);
-            // Called here, where `self` is the service that said it was ready.
-            (self.inner.call(request), deadline)
-        });
+        // The service that said it was ready is the one that is called; its copy has
+        // still to be asked.
+        let copy = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, copy);
         let record = Record::begin(&outer.service.metrics, method, start);
         let work = async move {
-            let mut response = match answer {
-                Ok((answer, deadline)) => run(answer, deadline).await,
+            let admitted = if is_health { Ok(request) } else { outer.admit(request, method, start).await };
+            let mut response = match admitted {
+                Ok(request) => {
+                    let deadline = request.extensions().get::<Deadline>().copied().unwrap_or(open);
+                    run(inner.call(request), deadline).await
+                }
                 Err(status) => Ok(status.into_http()),
             };
             if let Ok(response) = &mut response {
@@ -143,7 +147,11 @@ where
                 if let Some(value) = header {
                     response.headers_mut().insert(REQUEST_ID_HEADER, value);
                 }
-                record.end(reason_of(response.headers()));
+                let reason = reason_of(response.headers());
+                if reason == Some(Reason::CallerNotAllowed.as_str_name()) {
+                    outer.count_refusal("role");
+                }
+                record.end(reason);
             }
             response
         };
@@ -153,30 +161,46 @@ where
 
 impl Outer {
     /// Lets a call in: who calls, and until when.
-    fn admit(
+    async fn admit(
         &self,
         mut request: Request<Body>,
         method: Option<&'static str>,
         start: Instant,
-        span: &tracing::Span,
     ) -> Result<Request<Body>, Status> {
         if self.service.stopping.is_cancelled() {
             return Err(refuse(Reason::ShuttingDown));
         }
-        let Some(caller) = self.callers.identify(request.headers()) else {
-            return Err(refuse(Reason::CallerUnknown));
-        };
-        span.record("caller", caller.name.as_str());
         let longest = match method {
             Some(method) if PROVIDER_METHODS.contains(&method) => DEADLINE_MAX_PROVIDER,
             _ => DEADLINE_MAX,
         };
         let asked = asked_timeout(request.headers()).map(|asked| asked.saturating_sub(DEADLINE_MARGIN));
         let deadline = Deadline(start + asked.map_or(longest, |asked| asked.min(longest)));
+        let peer = request.extensions().get::<Peer>();
+        let caller = match self.callers.identify(request.headers(), peer, deadline.0).await {
+            Ok(caller) => caller,
+            Err(refused) => return Err(self.turn_away(&refused)),
+        };
+        tracing::Span::current().record("caller", caller.name.as_str());
         request.extensions_mut().insert(caller);
         request.extensions_mut().insert(deadline);
         request.extensions_mut().insert(Patience(asked.and_then(|asked| start.checked_add(asked))));
         Ok(request)
+    }
+
+    /// Says why to the log and the metrics, and nothing of it to whoever calls.
+    fn turn_away(&self, refused: &Refused) -> Status {
+        let span = tracing::Span::current();
+        span.record("refusal", refused.why.name());
+        if let Some(name) = &refused.caller {
+            span.record("caller", name.as_str());
+        }
+        self.count_refusal(refused.why.name());
+        refuse(Reason::CallerUnknown)
+    }
+
+    fn count_refusal(&self, reason: &'static str) {
+        self.service.metrics.refusals.get_or_create(&RefusalLabels { reason }).inc();
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::{Stream, StreamExt as _};
 use tonic::Status;
 
-use super::caller::Caller;
+use super::caller::{Caller, Callers};
 use super::fields::Fields;
 use super::status::{self, REQUEST_ID};
 use super::{Call, convert};
@@ -24,15 +24,18 @@ pub(super) type Messages = Pin<Box<dyn Stream<Item = Result<WatchAccountsRespons
 /// Opens a watch.
 pub(super) async fn watch(
     service: &Arc<Service>,
+    callers: &Callers,
     call: &Call<'_>,
     message: &WatchAccountsRequest,
 ) -> Result<Messages> {
     let user_id = message.user_id.as_deref();
-    require_role(call.caller, user_id)?;
+    let role = required_role(user_id);
+    call.caller.require(role)?;
     let mut fields = Fields::default();
     let (interest, cursor) = read(service, call.caller, &mut fields, user_id, message.cursor.as_deref());
     fields.check()?;
-    let watch = events::watch(service, interest, cursor?, call.patience).await?;
+    let revoked = callers.clone().revoked(Arc::clone(call.caller), role);
+    let watch = events::watch(service, interest, cursor?, call.patience, revoked).await?;
     // The stream is drained outside of the call that opened it.
     let request_id = REQUEST_ID.try_with(Clone::clone).unwrap_or_default();
     let messages = watch.map(move |told| match told {
@@ -51,7 +54,7 @@ pub(super) async fn list(
     message: &ListAccountChangesRequest,
 ) -> Result<ListAccountChangesResponse> {
     let user_id = message.user_id.as_deref();
-    require_role(call.caller, user_id)?;
+    call.caller.require(required_role(user_id))?;
     let mut fields = Fields::default();
     let page_size = fields.page_size("page_size", message.page_size);
     let (interest, cursor) = read(service, call.caller, &mut fields, user_id, message.cursor.as_deref());
@@ -64,8 +67,8 @@ pub(super) async fn list(
     })
 }
 
-fn require_role(caller: &Caller, user_id: Option<&str>) -> Result<()> {
-    caller.require(if user_id.is_some() { Role::Read } else { Role::Sync })
+fn required_role(user_id: Option<&str>) -> Role {
+    if user_id.is_some() { Role::Read } else { Role::Sync }
 }
 
 /// What is asked for, and from where. A cursor that is good in itself but no

@@ -86,6 +86,8 @@ pub struct Wishes {
     pub refresher: bool,
     /// The file that the keyring stands in, when it stands in one.
     pub keyring_file: Option<PathBuf>,
+    /// Where the configuration is written to and read from, when it may change.
+    pub config_file: Option<PathBuf>,
 }
 
 impl Default for Wishes {
@@ -99,6 +101,7 @@ impl Default for Wishes {
             keyring: None,
             refresher: false,
             keyring_file: None,
+            config_file: None,
         }
     }
 }
@@ -237,11 +240,18 @@ impl World {
             ("THREADS_IDENTITY__SERVER__OPS_LISTEN", "127.0.0.1:0"),
             ("THREADS_IDENTITY__DATABASE__URL", database_url),
             ("THREADS_IDENTITY__KEYS__RELOAD_INTERVAL", "20ms"),
+            ("THREADS_IDENTITY__SERVER__RELOAD_INTERVAL", "20ms"),
             ("THREADS_IDENTITY__REFRESH__ENABLED", if wishes.refresher { "true" } else { "false" }),
             keyring_source,
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let config = Config::parse(&toml, Path::new(""), environment).unwrap();
+        let config = match &wishes.config_file {
+            Some(file) => {
+                std::fs::write(file, &toml).unwrap();
+                Config::load(Some(file), environment).unwrap()
+            }
+            None => Config::parse(&toml, Path::new(""), environment).unwrap(),
+        };
         let service = Arc::new(Service::new(&config, Arc::clone(&clock) as _).unwrap());
         let listeners = Listeners::bind(&config).await.unwrap();
         let (grpc, ops) = (listeners.grpc_address().unwrap(), listeners.ops_address().unwrap());

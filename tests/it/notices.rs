@@ -30,6 +30,7 @@ const WITH_PREVIOUS: Wishes = Wishes {
     keyring: None,
     refresher: false,
     keyring_file: None,
+    config_file: None,
 };
 
 #[tokio::test]
