@@ -28,16 +28,16 @@
 //! [`threads`] is the client of the platform's API, and what its failures mean;
 //! [`sealing`] is the keyring and the form of every sealed value; [`flights`]
 //! lets concurrent callers share one piece of work; [`signed_request`] knows what
-//! Meta has signed.
+//! Meta has signed; [`rates`] counts how often somebody may.
 //!
 //! **Words** are what everybody speaks in. [`ids`] names things; [`secret`] holds
 //! what must not be shown; [`states`] says where an account or an authorization
 //! stands; [`profile`] is what Threads tells of a person; [`error`] is the one
 //! error with its published reason; [`clock`] is the only way to the time;
 //! [`config`] is what an operator decides; [`metrics`] is what can be measured;
-//! [`proto`] is generated from the API.
+//! [`peer`] is who is at the other end of a connection; [`proto`] is generated from the API.
 //!
-//! **Edges** are where others reach us. [`grpc`] parses, calls a flow and
+//! **Edges** are where others reach us. [`listener`] holds the connections; [`grpc`] parses, calls a flow and
 //! converts; [`web`] does the same for browsers and Meta; [`readiness`] knows whether work can be done at all; [`ops`] tells
 //! that and the metrics over HTTP; [`serve`] runs them together and ends them in
 //! order.
@@ -76,6 +76,7 @@ pub mod threads;
 pub mod sealing;
 pub mod flights;
 pub mod signed_request;
+pub mod rates;
 
 // Words.
 pub mod ids;
@@ -86,9 +87,11 @@ pub mod error;
 pub mod clock;
 pub mod config;
 pub mod metrics;
+pub mod peer;
 pub mod proto;
 
 // Edges.
+pub mod listener;
 pub mod grpc;
 pub mod web;
 pub mod readiness;

@@ -66,6 +66,29 @@ pub struct ReloadLabels {
     pub result: &'static str,
 }
 
+/// Labels of a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ListenerLabels {
+    /// `grpc`, `http` or `ops`.
+    pub listener: &'static str,
+}
+
+/// Labels of a connection that was turned away.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RefusalLabels {
+    /// `grpc`, `http` or `ops`.
+    pub listener: &'static str,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// Labels of what a caller was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CallerLabels {
+    /// The caller's name in the configuration.
+    pub caller: String,
+}
+
 /// Labels of an answer of the HTTP side.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PageLabels {
@@ -130,6 +153,16 @@ pub struct Metrics {
     /// Looks at the keyring's file that found another keyring, or one that cannot
     /// be used.
     pub keyring_reloads: Family<ReloadLabels, Counter>,
+    /// Looks at the files of TLS that found others, or ones that cannot be used.
+    pub tls_reloads: Family<ReloadLabels, Counter>,
+    /// Connections that are open.
+    pub connections_open: Family<ListenerLabels, Gauge>,
+    /// Connections that were turned away.
+    pub connections_refused: Family<RefusalLabels, Counter>,
+    /// Calls that were turned away because too many were being answered.
+    pub calls_shed: Counter,
+    /// Calls that were turned away because their caller calls too often.
+    pub calls_rate_limited: Family<CallerLabels, Counter>,
     /// Answers to browsers and to Meta.
     pub pages: Family<PageLabels, Counter>,
     /// What Meta has signed, by the secret.
@@ -169,6 +202,11 @@ impl Metrics {
             housekeeping_last_success: Gauge::default(),
             clock_skew_seconds: Gauge::default(),
             keyring_reloads: Family::default(),
+            tls_reloads: Family::default(),
+            connections_open: Family::default(),
+            connections_refused: Family::default(),
+            calls_shed: Counter::default(),
+            calls_rate_limited: Family::default(),
             pages: Family::default(),
             signed_requests: Family::default(),
             watch_streams: Gauge::default(),
@@ -179,6 +217,7 @@ impl Metrics {
         metrics.register();
         metrics.register_keeping();
         metrics.register_events();
+        metrics.register_connections();
         metrics
     }
 
@@ -296,6 +335,35 @@ impl Metrics {
             "events_behind",
             "Event ids drawn that are not delivered yet",
             self.events_behind.clone(),
+        );
+    }
+
+    fn register_connections(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "tls_reloads",
+            "Looks at the files of TLS that found others, or ones that cannot be used",
+            self.tls_reloads.clone(),
+        );
+        registry.register(
+            "connections_open",
+            "Connections that are open, by listener",
+            self.connections_open.clone(),
+        );
+        registry.register(
+            "connections_refused",
+            "Connections that were turned away, by listener and reason",
+            self.connections_refused.clone(),
+        );
+        registry.register(
+            "calls_shed",
+            "Calls that were turned away because too many were being answered",
+            self.calls_shed.clone(),
+        );
+        registry.register(
+            "calls_rate_limited",
+            "Calls that were turned away because their caller calls too often",
+            self.calls_rate_limited.clone(),
         );
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 
+use super::Rate;
 use super::section::Section;
 
 /// `[[callers]]`: a backend that may call.
@@ -17,6 +18,8 @@ pub struct CallerConfig {
     /// `key_sha256`: SHA-256 of each of its keys. Two let a key be changed
     /// without an outage.
     pub key_sha256: Vec<[u8; 32]>,
+    /// `rate` and `burst`: how often it may call; both left out: `[limits]`.
+    pub rate: Option<Rate>,
 }
 
 impl fmt::Debug for CallerConfig {
@@ -109,8 +112,9 @@ fn read(mut section: Section<'_>, apps: &[String]) -> Option<CallerConfig> {
     };
     let roles = read_roles(&mut section);
     let key_sha256 = read_keys(&mut section);
+    let rate = Rate::read(&mut section, "rate", "burst");
     section.finish();
-    Some(CallerConfig { name: name?, app: app?, roles, key_sha256 })
+    Some(CallerConfig { name: name?, app: app?, roles, key_sha256, rate })
 }
 
 fn read_roles(section: &mut Section<'_>) -> BTreeSet<Role> {

@@ -11,6 +11,7 @@ use http::header::AUTHORIZATION;
 
 use crate::config::{CallerConfig, Config, Role};
 use crate::error::{Error, Reason, Result};
+use crate::rates::Pace;
 use crate::secret;
 use crate::service::{App, Service};
 
@@ -22,6 +23,8 @@ pub(super) struct Caller {
     pub name: String,
     pub app: Arc<App>,
     roles: BTreeSet<Role>,
+    /// How often it may call, if that is limited.
+    pub pace: Option<Pace>,
 }
 
 impl Caller {
@@ -52,7 +55,9 @@ impl Callers {
     pub fn new(config: &Config, service: &Service) -> Self {
         let caller = |caller: &CallerConfig| {
             let app = Arc::clone(&service.apps[&caller.app]);
-            Arc::new(Caller { name: caller.name.clone(), app, roles: caller.roles.clone() })
+            let rate = caller.rate.or(config.limits.caller);
+            let pace = rate.map(|rate| Pace::new(rate.per_second, rate.burst));
+            Arc::new(Caller { name: caller.name.clone(), app, roles: caller.roles.clone(), pace })
         };
         if config.is_open() {
             let local = CallerConfig {
@@ -61,6 +66,7 @@ impl Callers {
                 app: config.apps[0].id.clone(),
                 roles: Role::ALL.into(),
                 key_sha256: Vec::new(),
+                rate: None,
             };
             return Self(Arc::new(Known::Anybody(caller(&local))));
         }
