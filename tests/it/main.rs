@@ -41,6 +41,7 @@ mod interrupted;
 mod keeping;
 mod kinds;
 mod leaks;
+mod limits;
 mod linking;
 mod lists;
 mod meta;
