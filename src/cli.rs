@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -30,6 +31,9 @@ pub type Variables = Vec<(String, String)>;
 
 /// What every command may fail with: a sentence that says what to do.
 pub type CommandResult = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+/// How long a service that has ended may take to let go of its threads.
+const RUNTIME_END_MAX: Duration = Duration::from_secs(1);
 
 /// Threads account linking for any backend, over gRPC.
 #[derive(Debug, Parser)]
@@ -85,7 +89,7 @@ enum Command {
     ///
     /// Changes nothing. Exits with 1 if something does not work, with 0 otherwise;
     /// with --strict, warnings count, too.
-    Doctor(DoctorArgs),
+    Doctor(doctor::DoctorArgs),
     /// Run a command with `DATABASE_URL` naming a scratch Postgres.
     #[cfg(feature = "simulator")]
     #[command(hide = true)]
@@ -108,22 +112,6 @@ struct MigrateArgs {
     /// and serve nothing until `erase --replay` has run.
     #[arg(long)]
     after_restore: bool,
-}
-
-/// Arguments of `doctor`.
-#[derive(Debug, Args)]
-struct DoctorArgs {
-    #[command(flatten)]
-    config: ConfigArgs,
-    /// Ask Threads nothing: not whether it knows the apps, and not the time.
-    #[arg(long)]
-    offline: bool,
-    /// Count warnings as problems.
-    #[arg(long)]
-    strict: bool,
-    /// Print a JSON object for each thing looked at, and one that counts.
-    #[arg(long)]
-    json: bool,
 }
 
 /// Arguments of `erase`.
@@ -245,6 +233,16 @@ pub struct WatchArgs {
     /// The file that holds the caller's key.
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
+    /// With https: whose certificates are believed, in PEM; otherwise those that
+    /// this machine believes.
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// With https: the client's own certificate, in PEM.
+    #[arg(long, value_name = "FILE", requires = "client_key_file")]
+    pub certificate_file: Option<PathBuf>,
+    /// The key of the client's own certificate, in PEM.
+    #[arg(long, value_name = "FILE", requires = "certificate_file")]
+    pub client_key_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -293,7 +291,12 @@ impl Cli {
         let done = match self.command {
             Command::Serve(args) => {
                 log(LogFormat::Json, "info");
-                runtime()?.block_on(serve::run(args.config.config.as_deref(), args.json, variables))
+                let runtime = runtime()?;
+                let served =
+                    runtime.block_on(serve::run(args.config.config.as_deref(), args.json, variables));
+                // A name that is still being looked up, say, must not hold up the end.
+                runtime.shutdown_timeout(RUNTIME_END_MAX);
+                served
             }
             Command::Migrate(args) => {
                 log(LogFormat::Text, "warn");

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,10 +17,13 @@ mod callers;
 mod environment;
 mod issuers;
 mod keys;
+mod limits;
 mod origin;
 mod refresh;
 mod retention;
 mod section;
+mod server;
+mod tls;
 mod watch;
 
 pub(crate) use apps::endpoint;
@@ -29,9 +31,12 @@ pub(crate) use apps::endpoint;
 pub use callers::{CallerConfig, Role, TokenSubject, certificate_name};
 pub use issuers::{IssuerConfig, KeySource};
 pub use keys::Keys;
+pub use limits::{Deadlines, Limits, Rate};
 pub use origin::Origin;
 pub use refresh::Refresh;
 pub use retention::Retention;
+pub use server::Server;
+pub use tls::{ClientCertificates, Tls};
 pub use watch::Watch;
 
 use section::{Problems, Section};
@@ -67,6 +72,8 @@ pub struct Config {
     pub retention: Retention,
     /// `[watch]`
     pub watch: Watch,
+    /// `[limits]`
+    pub limits: Limits,
     /// `[[apps]]`, at least one.
     pub apps: Vec<AppConfig>,
     /// `[[callers]]`. None: loopback alone is served, as caller `local`.
@@ -75,30 +82,6 @@ pub struct Config {
     pub issuers: Vec<IssuerConfig>,
     /// Where all of it was read from.
     pub origin: Origin,
-}
-
-/// `[server]`: where this process listens.
-#[derive(Debug, Clone)]
-pub struct Server {
-    /// `grpc_listen`, default `127.0.0.1:50051`.
-    pub grpc_listen: SocketAddr,
-    /// `http_listen`, default `127.0.0.1:8080`: the hosted callback, Meta's
-    /// callbacks and the status of a deletion.
-    pub http_listen: SocketAddr,
-    /// `ops_listen`, default `127.0.0.1:9090`: health and metrics.
-    pub ops_listen: SocketAddr,
-    /// `public_url`: where people and Meta reach the HTTP side, without a slash at
-    /// the end. Unless it is set, that is where `http_listen` listens.
-    pub public_url: Option<Url>,
-    /// `reflection`, default true: whether authenticated callers may ask for
-    /// the API's descriptors.
-    pub reflection: bool,
-    /// `reload_interval`, default 5 s: how often the configuration file is looked
-    /// at for other callers and issuers.
-    pub reload_interval: Duration,
-    /// `drain_timeout`, default 20 s: how long calls in flight may take once
-    /// the process is asked to stop.
-    pub drain_timeout: Duration,
 }
 
 /// `[database]`: where Postgres is.
@@ -233,6 +216,7 @@ impl Config {
         let refresh = Refresh::read(root.section("refresh"));
         let retention = Retention::read(root.section("retention"));
         let watch = Watch::read(root.section("watch"));
+        let limits = Limits::read(root.section("limits"));
         let sections = root.sections("apps");
         if sections.is_empty() && !root.has_problems_in("apps") {
             root.problem("apps", "at least one [[apps]] is needed, or the variable THREADS_CLIENT_ID");
@@ -260,6 +244,7 @@ impl Config {
             refresh,
             retention,
             watch,
+            limits,
             apps: apps.into_iter().collect::<Option<_>>()?,
             callers,
             issuers: issuers.into_iter().collect::<Option<_>>()?,
@@ -306,34 +291,6 @@ fn read_all<T>(
         (Some(made), found) if found.is_empty() => Ok(made),
         (_, problems) => Err(ConfigError { problems }),
     }
-}
-
-impl Server {
-    fn read(mut section: Section<'_>) -> Self {
-        let grpc_listen = section.address("grpc_listen", ([127, 0, 0, 1], 50051));
-        let http_listen = section.address("http_listen", ([127, 0, 0, 1], 8080));
-        let ops_listen = section.address("ops_listen", ([127, 0, 0, 1], 9090));
-        let reflection = section.boolean("reflection", true);
-        let reload_interval = section.duration("reload_interval", Duration::from_secs(5));
-        let drain_timeout = section.duration("drain_timeout", Duration::from_secs(20));
-        let public_url = read_public_url(&mut section);
-        section.finish();
-        Self { grpc_listen, http_listen, ops_listen, public_url, reflection, reload_interval, drain_timeout }
-    }
-}
-
-/// An address that paths are put behind, so with nothing behind its own.
-fn read_public_url(section: &mut Section<'_>) -> Option<Url> {
-    const KEY: &str = "public_url";
-    let text = section.string(KEY)?;
-    let mut url = section.web_url(KEY, &text)?;
-    if url.query().is_some() || url.fragment().is_some() {
-        section.problem(KEY, "must have no query (?) and no fragment (#)");
-        return None;
-    }
-    let path = url.path().trim_end_matches('/').to_owned();
-    url.set_path(&path);
-    Some(url)
 }
 
 impl Database {

@@ -159,6 +159,7 @@ fn sentence(reason: Reason) -> &'static str {
         Reason::RequestTooLarge => "The request is larger than this server takes.",
         Reason::MethodUnknown => "There is no such method.",
         Reason::CallerUnknown => "Send a configured caller key as `authorization: Bearer KEY`.",
+        Reason::CallerRateLimited => "The caller calls more often than it may. Repeat the call later.",
         Reason::CallerNotAllowed => "The caller lacks the role that this call needs.",
         Reason::DeadlineExceeded => {
             "The deadline passed. What had begun is finished all the same; repeat the call to learn how."
@@ -210,9 +211,10 @@ fn retry_after(reason: Reason) -> Option<Duration> {
     match reason {
         Reason::ProviderUnavailable => Some(Duration::from_secs(5)),
         Reason::ProviderRateLimited => Some(Duration::from_mins(1)),
-        Reason::AuthorizationInProgress | Reason::StorageUnavailable | Reason::KeyUnavailable => {
-            Some(Duration::from_secs(1))
-        }
+        Reason::AuthorizationInProgress
+        | Reason::StorageUnavailable
+        | Reason::KeyUnavailable
+        | Reason::CallerRateLimited => Some(Duration::from_secs(1)),
         Reason::ShuttingDown | Reason::Overloaded => Some(Duration::from_millis(250)),
         _ => None,
     }

@@ -2,14 +2,14 @@
 //! layer. It parses, calls a flow, and converts; it decides nothing.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tonic::server::NamedService;
-use tonic::transport::server::Router;
+use tonic::service::Routes;
 use tonic::{Request, Response};
 use tonic_health::server::HealthReporter;
-use tower::layer::util::{Identity, Stack};
+use tower::Layer as _;
 
+use crate::config::Limits;
 use crate::proto::DESCRIPTORS;
 use crate::proto::v1::access_token_service_server::AccessTokenServiceServer;
 use crate::proto::v1::account_service_server::AccountServiceServer;
@@ -23,10 +23,13 @@ mod authorizations;
 mod callback;
 mod caller;
 mod convert;
+mod deadline;
+mod ending;
 mod fields;
 mod outer;
 mod page;
 mod profiles;
+mod room;
 mod status;
 mod watch;
 
@@ -34,16 +37,11 @@ pub use caller::{CALLER_KEY_PREFIX, Callers, Refusal, Refused, new_caller_key};
 pub use status::code as code_of;
 
 use caller::Caller;
-use outer::{Deadline, Outer, Patience};
+pub use outer::OuterService;
 
-/// The largest request, in bytes. The largest legitimate one holds 200 ids.
-const REQUEST_MAX: usize = 64 * 1024;
-/// The largest response, in bytes: 200 profiles of 13 KiB and their overhead.
-const RESPONSE_MAX: usize = 4 * 1024 * 1024;
-/// The most calls at once on one connection.
-const STREAMS_MAX: u32 = 256;
-/// The longest list of headers, in bytes.
-const HEADERS_MAX: u32 = 16 * 1024;
+use deadline::{Deadline, Patience};
+use outer::Outer;
+
 /// The names under which health is told.
 const HEALTHY: [&str; 5] = [
     "",
@@ -85,15 +83,17 @@ fn answer<T>(result: crate::error::Result<T>) -> Result<Response<T>, tonic::Stat
     result.map(Response::new).map_err(status::from_error)
 }
 
-/// The server, ready to be given a listener, and the switch of its health.
+/// What answers every call, ready to be given connections, and the switch of its
+/// health.
 ///
 /// # Errors
 /// If the descriptors cannot be reflected, which a build that works rules out.
 pub fn server(
     service: &Arc<Service>,
     callers: Callers,
+    limits: Limits,
     reflection: bool,
-) -> Result<(Router<Stack<Outer, Identity>>, Health), tonic_reflection::server::Error> {
+) -> Result<(OuterService<Routes>, Health), tonic_reflection::server::Error> {
     let api = Api { service: Arc::clone(service), callers: callers.clone() };
     let (reporter, health) = tonic_health::server::health_reporter();
     let describe = || {
@@ -103,39 +103,34 @@ pub fn server(
             // So that tools can show what is in an error's details.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
-    let reflection_v1 = reflection.then(|| describe().build_v1()).transpose()?;
-    // Python's and older tools still ask by the name it had before.
-    let reflection_v1alpha = reflection.then(|| describe().build_v1alpha()).transpose()?;
-    let router = tonic::transport::Server::builder()
-        .max_concurrent_streams(STREAMS_MAX)
-        .http2_max_header_list_size(HEADERS_MAX)
-        .http2_keepalive_interval(Some(Duration::from_mins(1)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-        .layer(Outer::new(Arc::clone(service), callers))
-        .add_service(health)
-        .add_optional_service(reflection_v1)
-        .add_optional_service(reflection_v1alpha)
+    let (request_max, response_max) = (limits.request_bytes_max, limits.response_bytes_max);
+    let mut routes = Routes::new(health)
         .add_service(
             AuthorizationServiceServer::new(api.clone())
-                .max_decoding_message_size(REQUEST_MAX)
-                .max_encoding_message_size(RESPONSE_MAX),
+                .max_decoding_message_size(request_max)
+                .max_encoding_message_size(response_max),
         )
         .add_service(
             AccountServiceServer::new(api.clone())
-                .max_decoding_message_size(REQUEST_MAX)
-                .max_encoding_message_size(RESPONSE_MAX),
+                .max_decoding_message_size(request_max)
+                .max_encoding_message_size(response_max),
         )
         .add_service(
             ProfileServiceServer::new(api.clone())
-                .max_decoding_message_size(REQUEST_MAX)
-                .max_encoding_message_size(RESPONSE_MAX),
+                .max_decoding_message_size(request_max)
+                .max_encoding_message_size(response_max),
         )
         .add_service(
             AccessTokenServiceServer::new(api)
-                .max_decoding_message_size(REQUEST_MAX)
-                .max_encoding_message_size(RESPONSE_MAX),
+                .max_decoding_message_size(request_max)
+                .max_encoding_message_size(response_max),
         );
-    Ok((router, Health(reporter)))
+    if reflection {
+        // Python's and older tools still ask by the name it had before.
+        routes = routes.add_service(describe().build_v1()?).add_service(describe().build_v1alpha()?);
+    }
+    let server = Outer::new(Arc::clone(service), callers, limits).layer(routes.prepare());
+    Ok((server, Health(reporter)))
 }
 
 /// What `grpc.health.v1` tells.

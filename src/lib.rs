@@ -28,7 +28,8 @@
 //! [`threads`] is the client of the platform's API, and what its failures mean;
 //! [`sealing`] is the keyring and the form of every sealed value; [`flights`]
 //! lets concurrent callers share one piece of work; [`signed_request`] knows what
-//! Meta has signed; [`issuers`] knows who signs tokens for callers.
+//! Meta has signed; [`issuers`] knows who signs tokens for callers; [`rates`] counts
+//! how often somebody may.
 //!
 //! **Words** are what everybody speaks in. [`ids`] names things; [`secret`] holds
 //! what must not be shown; [`states`] says where an account or an authorization
@@ -38,7 +39,7 @@
 //! [`peer`] is who is at the other end of a connection; [`proto`] is generated from
 //! the API.
 //!
-//! **Edges** are where others reach us. [`grpc`] parses, calls a flow and
+//! **Edges** are where others reach us. [`listener`] holds the connections; [`grpc`] parses, calls a flow and
 //! converts; [`web`] does the same for browsers and Meta; [`readiness`] knows whether work can be done at all; [`ops`] tells
 //! that and the metrics over HTTP; [`serve`] runs them together and ends them in
 //! order; [`doctor`] looks at what an operator has set up, from outside.
@@ -78,6 +79,7 @@ pub mod sealing;
 pub mod flights;
 pub mod signed_request;
 pub mod issuers;
+pub mod rates;
 
 // Words.
 pub mod ids;
@@ -92,6 +94,7 @@ pub mod peer;
 pub mod proto;
 
 // Edges.
+pub mod listener;
 pub mod grpc;
 pub mod web;
 pub mod readiness;

@@ -6,113 +6,15 @@
 
 use std::sync::atomic::AtomicU64;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-/// Labels of a finished call.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct CallLabels {
-    /// Service and method; `unknown` for what does not exist.
-    pub method: &'static str,
-    /// The reason of the error, or `OK`.
-    pub reason: &'static str,
-}
+mod labels;
 
-/// Labels of a call to Threads.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ProviderLabels {
-    /// What was asked.
-    pub endpoint: &'static str,
-    /// `ok`, or the class of the failure.
-    pub result: &'static str,
-}
-
-/// Labels of an attempt to refresh a token.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct RefreshLabels {
-    /// The reason why it failed, or `OK`.
-    pub reason: &'static str,
-}
-
-/// How much life a token has left.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct LifeLabels {
-    /// At most so many days.
-    pub days: u8,
-}
-
-/// Where rows are removed from.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct TableLabels {
-    /// The table.
-    pub table: &'static str,
-}
-
-/// The name of a batch.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct BatchLabels {
-    /// What travels in it.
-    pub batch: &'static str,
-}
-
-/// How a look at the keyring's file went.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ReloadLabels {
-    /// `taken`, or `refused`.
-    pub result: &'static str,
-}
-
-/// Labels of a call that was refused for who made it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct RefusalLabels {
-    /// Why.
-    pub reason: &'static str,
-}
-
-/// Labels of a call by the credential that it came with.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct CredentialLabels {
-    /// The caller's name.
-    pub caller: String,
-    /// The kind, and which of that kind: never the credential itself.
-    pub credential: String,
-}
-
-/// Labels of an attempt to read an issuer's keys.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct IssuerLabels {
-    /// The issuer, as configured.
-    pub issuer: String,
-    /// `ok`, or `failed`.
-    pub result: &'static str,
-}
-
-/// Labels of an answer of the HTTP side.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct PageLabels {
-    /// What was asked for.
-    pub page: &'static str,
-    /// What came of it.
-    pub result: &'static str,
-}
-
-/// Labels of something that Meta has signed.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct SignatureLabels {
-    /// `current` or `previous`: which of the app's secrets signed.
-    pub secret: &'static str,
-}
-
-/// Labels of a watch that has ended.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct WatchLabels {
-    /// The reason of its last word, or `CALLER_GONE`.
-    pub reason: &'static str,
-}
+pub use labels::*;
 
 /// The metrics of one service.
 pub struct Metrics {
@@ -164,6 +66,16 @@ pub struct Metrics {
     pub credential_uses: Family<CredentialLabels, Counter>,
     /// Attempts to read the keys of issuers.
     pub issuer_reads: Family<IssuerLabels, Counter>,
+    /// Looks at the files of TLS that found others, or ones that cannot be used.
+    pub tls_reloads: Family<ReloadLabels, Counter>,
+    /// Connections that are open.
+    pub connections_open: Family<ListenerLabels, Gauge>,
+    /// Connections that were turned away.
+    pub connections_refused: Family<ConnectionRefusalLabels, Counter>,
+    /// Calls that were turned away because too many were being answered.
+    pub calls_shed: Counter,
+    /// Calls that were turned away because their caller calls too often.
+    pub calls_rate_limited: Family<CallerLabels, Counter>,
     /// Answers to browsers and to Meta.
     pub pages: Family<PageLabels, Counter>,
     /// What Meta has signed, by the secret.
@@ -207,6 +119,11 @@ impl Metrics {
             refusals: Family::default(),
             credential_uses: Family::default(),
             issuer_reads: Family::default(),
+            tls_reloads: Family::default(),
+            connections_open: Family::default(),
+            connections_refused: Family::default(),
+            calls_shed: Counter::default(),
+            calls_rate_limited: Family::default(),
             pages: Family::default(),
             signed_requests: Family::default(),
             watch_streams: Gauge::default(),
@@ -218,6 +135,7 @@ impl Metrics {
         metrics.register_keeping();
         metrics.register_events();
         metrics.register_callers();
+        metrics.register_connections();
         metrics
     }
 
@@ -359,6 +277,35 @@ impl Metrics {
             "caller_reloads",
             "Looks at the configuration file that took other callers, or refused it for as long as it is there",
             self.caller_reloads.clone(),
+        );
+    }
+
+    fn register_connections(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "tls_reloads",
+            "Looks at the files of TLS that found others, or ones that cannot be used",
+            self.tls_reloads.clone(),
+        );
+        registry.register(
+            "connections_open",
+            "Connections that are open, by listener",
+            self.connections_open.clone(),
+        );
+        registry.register(
+            "connections_refused",
+            "Connections that were turned away, by listener and reason",
+            self.connections_refused.clone(),
+        );
+        registry.register(
+            "calls_shed",
+            "Calls that were turned away because too many were being answered",
+            self.calls_shed.clone(),
+        );
+        registry.register(
+            "calls_rate_limited",
+            "Calls that were turned away because their caller calls too often",
+            self.calls_rate_limited.clone(),
         );
     }
 

@@ -1,19 +1,24 @@
 //! The service as a process part: listeners, readiness, and an end in order.
 
-use std::future::{Future, IntoFuture as _};
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
-use tonic::transport::server::TcpIncoming;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tower::ServiceExt as _;
 
 use crate::config::Config;
 use crate::events;
 use crate::grpc::{self, Callers};
 use crate::housekeeping;
+use crate::listener::tls::TlsError;
+use crate::listener::{Admission, Listener, Protocol, descriptors};
 use crate::ops;
 use crate::readiness::{Readiness, refuse_unfit};
 use crate::refresher;
@@ -21,7 +26,13 @@ use crate::service::Service;
 use crate::store::deployment::Unfit;
 use crate::web;
 
+mod certificates;
 mod reload;
+
+use certificates::Certificates;
+
+/// The most connections of the operations side.
+const OPS_CONNECTIONS_MAX: usize = 64;
 
 /// Why serving ended, other than by being asked to.
 #[derive(Debug, thiserror::Error)]
@@ -39,9 +50,20 @@ pub enum ServeError {
     /// Without callers, everybody who reaches the port may do everything.
     #[error(
         "server.grpc_listen: {0} is not loopback, and no callers are configured: \
-         add [[callers]] (see `threads-identity callers add`) or listen on 127.0.0.1"
+         add [[callers]] (see `threads-identity callers add`) or listen on 127.0.0.1. \
+         Only if whoever reaches the port may do everything: server.insecure_allow_anyone = true"
     )]
     Open(SocketAddr),
+    /// Without TLS, keys and tokens can be read on their way.
+    #[error(
+        "server.grpc_listen: {0} is not loopback, and there is no TLS: \
+         set server.tls.certificate_file and server.tls.key_file, or listen on 127.0.0.1. \
+         Only if something else encrypts all the way: server.insecure_allow_plaintext = true"
+    )]
+    Plaintext(SocketAddr),
+    /// TLS cannot be served.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The database is not to be used.
     #[error(transparent)]
     Unfit(#[from] Unfit),
@@ -51,15 +73,6 @@ pub enum ServeError {
     /// The descriptors do not reflect.
     #[error("reflection cannot be set up")]
     Reflection(#[from] tonic_reflection::server::Error),
-    /// The gRPC server failed.
-    #[error("the gRPC server failed")]
-    Grpc(#[from] tonic::transport::Error),
-    /// The server of browsers and Meta failed.
-    #[error("the HTTP server failed")]
-    Web(#[source] io::Error),
-    /// The operations server failed.
-    #[error("the operations server failed")]
-    Ops(#[source] io::Error),
 }
 
 /// The listeners of a service, bound.
@@ -79,7 +92,7 @@ impl Listeners {
     /// Binds what the configuration names.
     ///
     /// # Errors
-    /// [`ServeError::Listen`], or [`ServeError::Open`].
+    /// [`ServeError::Listen`], [`ServeError::Open`] or [`ServeError::Plaintext`].
     pub async fn bind(config: &Config) -> Result<Self, ServeError> {
         let server = &config.server;
         refuse_open(config, server.grpc_listen)?;
@@ -115,10 +128,19 @@ impl Listeners {
     }
 }
 
-/// Refuses to serve everybody: asked before binding, so that nothing ever
+/// Refuses to serve everybody, or in plaintext: asked before binding, so that nothing ever
 /// listens there, and before serving, whoever made the listeners.
 fn refuse_open(config: &Config, address: SocketAddr) -> Result<(), ServeError> {
-    if config.is_open() && !address.ip().is_loopback() { Err(ServeError::Open(address)) } else { Ok(()) }
+    let server = &config.server;
+    if address.ip().to_canonical().is_loopback() {
+        Ok(())
+    } else if config.is_open() && !server.insecure_allow_anyone {
+        Err(ServeError::Open(address))
+    } else if server.tls.is_none() && !server.insecure_allow_plaintext {
+        Err(ServeError::Plaintext(address))
+    } else {
+        Ok(())
+    }
 }
 
 async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
@@ -140,47 +162,51 @@ pub async fn run(
     let address = listeners.grpc_address().unwrap_or(config.server.grpc_listen);
     refuse_open(config, address)?;
     refuse_unfit(&service).await?;
+    let certificates = Certificates::load(config).await?;
     let callers = Callers::new(config, &service).map_err(ServeError::Issuers)?;
-    let (router, health) = grpc::server(&service, callers.clone(), config.server.reflection)?;
+    let (answering, health) =
+        grpc::server(&service, callers.clone(), config.limits, config.server.reflection)?;
     health.set(false).await;
 
     service.tasks.spawn(events::follow(Arc::clone(&service)));
 
     let stopping = service.stopping.clone();
-    // tonic's own setting reaches only listeners that tonic binds; without it a
-    // lone caller waits for delayed acknowledgements, some 27 ms a call.
-    let incoming = TcpIncoming::from(listeners.grpc).with_nodelay(Some(true));
-    let grpc = router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
-    let web = web::router(Arc::clone(&service), &public_url(config, &listeners.http));
-    let web = axum::serve(listeners.http, web.into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(stopping.clone().cancelled_owned())
-        .into_future();
-    let ops = axum::serve(listeners.ops, ops::router(Arc::clone(&service), readiness.clone())).into_future();
+    let web = web::router(
+        Arc::clone(&service),
+        &public_url(config, &listeners.http),
+        Arc::clone(&config.server.trusted_proxies),
+    );
+    let ops = ops::router(Arc::clone(&service), readiness.clone());
+    let answering = answering.map_request(|request: http::Request<Incoming>| request.map(Body::new));
+    let listeners = listeners.on_terms(config, &service, &certificates);
+    let grpc = listeners.grpc.serve(answering, stopping.clone());
+    let web = listeners.http.serve(web, stopping.clone());
+    // Tells to the last how it goes; dropping it ends it.
+    let ops = listeners.ops.serve(ops, CancellationToken::new());
     let watch = readiness.watch(&service);
     let tell = tell_health(&readiness, &health);
     // Among the tasks that a stop waits for: no lease is left without its attempt.
     service.tasks.spawn(refresher::run(Arc::clone(&service)));
     service.tasks.spawn(housekeeping::run(Arc::clone(&service)));
     let reload = reload::keep_current(config, &service, &callers);
-    tokio::pin!(grpc, web, ops, watch, tell, reload, stop);
+    let renew = certificates.keep_current(config, &service);
+    tokio::pin!(grpc, web, ops, watch, tell, reload, renew, stop);
 
     let mut watching = true;
     loop {
         tokio::select! {
             () = &mut stop => break,
-            // Only an error ends it before it is asked to stop.
-            ended = &mut grpc => return Ok(ended?),
-            ended = &mut web => return ended.map_err(ServeError::Web),
-            ended = &mut ops => {
-                ended.map_err(ServeError::Ops)?;
-                break;
-            }
             ended = &mut watch, if watching => {
                 ended?;
                 watching = false;
             }
+            // None of them ends before it is asked to.
+            () = &mut grpc => {}
+            () = &mut web => {}
+            () = &mut ops => {}
             () = &mut tell => {}
             () = &mut reload => {}
+            () = &mut renew => {}
         }
     }
 
@@ -191,18 +217,56 @@ pub async fn run(
     tracing::info!("draining");
     service.tasks.close();
     let drained = async {
-        let (served, _) = tokio::join!(grpc, web);
+        tokio::join!(grpc, web);
         service.tasks.wait().await;
-        served
     };
-    if let Ok(served) = timeout(config.server.drain_timeout, drained).await {
-        served?;
-    } else {
-        // An open health watch never ends by itself.
-        tracing::warn!("what was still in flight after the drain time is cut off");
+    tokio::select! {
+        drained = timeout(config.server.drain_timeout, drained) => if drained.is_err() {
+            tracing::warn!("what was still in flight after the drain time is cut off");
+        },
+        () = ops => {}
     }
     let _ = timeout(Duration::from_secs(1), service.store.pool.close()).await;
     Ok(())
+}
+
+/// The listeners, with everything that connections are taken on.
+struct OnTerms {
+    grpc: Listener,
+    http: Listener,
+    ops: Listener,
+}
+
+impl Listeners {
+    fn on_terms(self, config: &Config, service: &Service, certificates: &Certificates) -> OnTerms {
+        let (server, limits) = (&config.server, &config.limits);
+        let [grpc_max, http_max, ops_max] =
+            descriptors::fit([server.connections_max, server.http_connections_max, OPS_CONNECTIONS_MAX]);
+        let on = |name, socket, protocol, max| Listener {
+            name,
+            socket,
+            protocol,
+            certified: None,
+            admission: Admission::new(
+                max,
+                server.connections_per_peer_max,
+                Arc::clone(&server.trusted_proxies),
+            ),
+            handshake_timeout: server.handshake_timeout,
+            metrics: Arc::clone(&service.metrics),
+        };
+        let http1 = Protocol::Http1 { idle_timeout: server.http_idle_timeout };
+        let http2 = Protocol::Http2 {
+            streams_max: limits.streams_per_connection_max,
+            header_bytes_max: limits.header_bytes_max,
+            age_max: server.connection_age_max,
+        };
+        OnTerms {
+            grpc: Listener { certified: certificates.grpc(), ..on("grpc", self.grpc, http2, grpc_max) },
+            http: Listener { certified: certificates.http(), ..on("http", self.http, http1, http_max) },
+            ops: on("ops", self.ops, http1, ops_max),
+        }
+    }
 }
 
 /// Where people and Meta reach the HTTP side, without a slash at the end: as

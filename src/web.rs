@@ -3,8 +3,11 @@
 //!
 //! Every answer, errors included, carries the same headers: nothing is loaded from
 //! elsewhere, framed, cached, indexed, or told by a referrer. Nothing of a request
-//! is ever echoed, and neither `Host` nor any `X-Forwarded-*` is looked at.
+//! is ever echoed, and `Host` is not looked at. `X-Forwarded-For` counts only from
+//! proxies that an operator trusts, and only for who asks too often.
 
+use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use axum::Router;
@@ -12,20 +15,26 @@ use axum::http::StatusCode;
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use ipnet::IpNet;
 
 use crate::metrics::PageLabels;
+use crate::rates::Paces;
 use crate::service::{App, Service};
 
 mod callback;
 mod deletion;
+mod forwarded;
 mod headers;
 mod notices;
 mod page;
-mod peers;
 mod trouble;
 
 use page::Page;
-use peers::Peers;
+
+/// How many looks at a request one peer may have at once; then one a second.
+const LOOKS_BURST: NonZeroU32 = NonZeroU32::new(60).expect("not zero");
+/// How many peers are remembered.
+const PEERS_MAX: usize = 16 * 1024;
 
 /// What every page needs.
 #[derive(Clone)]
@@ -33,13 +42,15 @@ struct Web {
     service: Arc<Service>,
     /// Where people and Meta reach this, without a slash at the end.
     public_url: Arc<str>,
-    /// Who has looked up requests of late.
-    peers: Arc<Peers>,
+    /// Whose word counts about whom they speak for.
+    trusted_proxies: Arc<[IpNet]>,
+    /// How often each peer may look requests up.
+    looks: Arc<Paces<IpAddr>>,
 }
 
-/// The router. Who serves it must tell it the address of the peer
-/// (`into_make_service_with_connect_info`).
-pub fn router(service: Arc<Service>, public_url: &str) -> Router {
+/// The router. Every request must carry its [`crate::peer::Peer`].
+pub fn router(service: Arc<Service>, public_url: &str, trusted_proxies: Arc<[IpNet]>) -> Router {
+    let looks = Arc::new(Paces::new(NonZeroU32::MIN, LOOKS_BURST, PEERS_MAX));
     Router::new()
         .route("/api/auth/callback/threads", get(callback::come_back))
         // The dashboard of Meta may have added a slash to what was registered.
@@ -59,7 +70,7 @@ pub fn router(service: Arc<Service>, public_url: &str) -> Router {
         .fallback(async || nothing_here())
         .method_not_allowed_fallback(async || not_in_this_way())
         .layer(map_response(headers::add))
-        .with_state(Web { service, public_url: Arc::from(public_url), peers: Arc::default() })
+        .with_state(Web { service, public_url: Arc::from(public_url), trusted_proxies, looks })
 }
 
 impl Web {

@@ -19,14 +19,16 @@ const OPTIONAL: i32 = 1;
 const REQUIRED: i32 = 2;
 const OUTPUT_ONLY: i32 = 3;
 /// The reasons that any call may end with, so that no RPC names them.
-const ANYWHERE: [&str; 8] = [
+const ANYWHERE: [&str; 10] = [
     "REQUEST_MALFORMED",
     "REQUEST_TOO_LARGE",
     "METHOD_UNKNOWN",
     "CALLER_UNKNOWN",
     "CALLER_NOT_ALLOWED",
+    "CALLER_RATE_LIMITED",
     "DEADLINE_EXCEEDED",
     "INTERNAL",
+    "OVERLOADED",
     "SHUTTING_DOWN",
 ];
 

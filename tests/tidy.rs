@@ -14,7 +14,7 @@ const RINGS: [(&str, &[&str]); 6] = [
         "words",
         &["ids", "secret", "states", "profile", "error", "clock", "config", "metrics", "peer", "proto"],
     ),
-    ("means", &["store", "threads", "sealing", "flights", "signed_request", "issuers"]),
+    ("means", &["store", "threads", "sealing", "flights", "signed_request", "issuers", "rates"]),
     ("bag", &["service"]),
     (
         "flows",
@@ -31,7 +31,7 @@ const RINGS: [(&str, &[&str]); 6] = [
             "housekeeping",
         ],
     ),
-    ("edges", &["grpc", "web", "readiness", "ops", "serve", "doctor"]),
+    ("edges", &["listener", "grpc", "web", "readiness", "ops", "serve", "doctor"]),
     ("assembly", &["cli", "telemetry", "dev", "main"]),
 ];
 

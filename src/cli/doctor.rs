@@ -2,10 +2,27 @@
 
 use std::process::ExitCode;
 
+use clap::Args;
 use serde_json::json;
 
-use super::{DoctorArgs, Variables, print};
+use super::{ConfigArgs, Variables, print};
 use crate::doctor::{self, Level, Report};
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Ask Threads nothing: not whether it knows the apps, and not the time.
+    #[arg(long)]
+    offline: bool,
+    /// Count warnings as problems.
+    #[arg(long)]
+    strict: bool,
+    /// Print a JSON object for each thing looked at, and one that counts.
+    #[arg(long)]
+    json: bool,
+}
 
 /// What `doctor` exits with when something does not work.
 const PROBLEMS: u8 = 1;

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::{CommandResult, Variables, print};
 use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::listener::descriptors;
 use crate::readiness::Readiness;
 use crate::serve::{self, Listeners};
 use crate::service::Service;
@@ -20,6 +21,7 @@ pub(super) async fn run(file: Option<&Path>, json: bool, variables: &Variables) 
     let apps: Vec<&str> = config.apps.iter().map(|app| app.id.as_str()).collect();
     let callers: Vec<&str> = config.callers.iter().map(|caller| caller.name.as_str()).collect();
     tracing::info!(?apps, ?callers, version = env!("CARGO_PKG_VERSION"), "starting");
+    descriptors::raise();
     let service = Arc::new(Service::new(&config, Arc::new(SystemClock))?);
     let listeners = Listeners::bind(&config).await?;
     let (grpc, http, ops) = (listeners.grpc_address()?, listeners.http_address()?, listeners.ops_address()?);

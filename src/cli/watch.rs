@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -9,7 +10,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::sleep;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 use zeroize::Zeroizing;
@@ -33,10 +34,7 @@ const PING_MAX: Duration = Duration::from_secs(10);
 pub(super) async fn run(args: WatchArgs, variables: &Variables) -> CommandResult {
     let stopped = asked_to_stop();
     let key = read_key(&args, variables)?;
-    let endpoint = Endpoint::from_shared(args.server.clone())
-        .ok()
-        .filter(|endpoint| endpoint.uri().scheme_str() == Some("http"))
-        .ok_or("--server: must be an address such as http://127.0.0.1:50051")?
+    let endpoint = endpoint(&args)?
         .connect_timeout(CONNECT_MAX)
         .http2_keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_MAX);
@@ -51,6 +49,38 @@ pub(super) async fn run(args: WatchArgs, variables: &Variables) -> CommandResult
         print_note(format_args!("Go on from here with --cursor {cursor}"));
     }
     ended
+}
+
+/// Where the service is, and with whose certificates it is spoken to.
+fn endpoint(args: &WatchArgs) -> Result<Endpoint, Box<dyn std::error::Error + Send + Sync>> {
+    let unfit = "--server: must be an address such as http://127.0.0.1:50051 or https://id.example.com:50051";
+    let endpoint = Endpoint::from_shared(args.server.clone()).map_err(|_| unfit)?;
+    let files = [&args.ca_file, &args.certificate_file, &args.client_key_file];
+    match endpoint.uri().scheme_str() {
+        Some("http") if files.iter().all(|file| file.is_none()) => return Ok(endpoint),
+        Some("http") => return Err("--server: needs https:// for certificates to be of use".into()),
+        Some("https") => {}
+        _ => return Err(unfit.into()),
+    }
+    let read = |option: &str, file: &Option<PathBuf>| match file {
+        None => Ok(None),
+        Some(file) => match std::fs::read(file) {
+            Ok(bytes) => Ok(Some(Zeroizing::new(bytes))),
+            Err(error) => Err(format!("{option}: {}: {error}", file.display())),
+        },
+    };
+    let mut tls = match read("--ca-file", &args.ca_file)? {
+        Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem.as_slice())),
+        None => ClientTlsConfig::new().with_native_roots(),
+    };
+    let certificate = read("--certificate-file", &args.certificate_file)?;
+    let key = read("--client-key-file", &args.client_key_file)?;
+    if let (Some(certificate), Some(key)) = (certificate, key) {
+        tls = tls.identity(Identity::from_pem(certificate.as_slice(), key.as_slice()));
+    }
+    let unusable = "a certificate or a key cannot be used: --ca-file, --certificate-file and --client-key-file \
+                    must be PEM, and the key that of the certificate";
+    endpoint.tls_config(tls).map_err(|_| unusable.into())
 }
 
 /// The caller's key, as it is sent.

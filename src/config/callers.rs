@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 
+use super::Rate;
 use super::issuers::{self, IssuerConfig};
 use super::section::Section;
 
@@ -27,6 +28,8 @@ pub struct CallerConfig {
     pub certificate_names: Vec<String>,
     /// `tokens`: whose tokens it brings.
     pub tokens: Vec<TokenSubject>,
+    /// `rate` and `burst`: how often it may call; both left out: `[limits]`.
+    pub rate: Option<Rate>,
 }
 
 /// `tokens` of a caller: whom an issuer names in a token of this caller.
@@ -47,6 +50,7 @@ impl fmt::Debug for CallerConfig {
             .field("roles", &roles.collect::<Vec<_>>())
             .field("keys", &self.key_sha256.len())
             .field("certificate_names", &self.certificate_names)
+            .field("rate", &self.rate)
             .field("tokens", &self.tokens)
             .finish()
     }
@@ -157,8 +161,9 @@ fn read(mut section: Section<'_>, apps: &[String], issuers: &[Option<IssuerConfi
             "is required, or certificate_names or tokens: a key comes from `threads-identity callers add`",
         );
     }
+    let rate = Rate::read(&mut section, "rate", "burst");
     section.finish();
-    Some(CallerConfig { name: name?, app: app?, roles, key_sha256, certificate_names, tokens })
+    Some(CallerConfig { name: name?, app: app?, roles, key_sha256, certificate_names, tokens, rate })
 }
 
 fn read_roles(section: &mut Section<'_>) -> BTreeSet<Role> {

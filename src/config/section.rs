@@ -213,6 +213,16 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// A number of things.
+    pub(super) fn count(&mut self, key: &str, default: i64, range: RangeInclusive<i64>) -> usize {
+        usize::try_from(self.integer(key, default, range)).unwrap_or(usize::MAX)
+    }
+
+    /// Whether a key is set, rightly or wrongly.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
     /// A duration such as `"250ms"`, `"20s"`, `"15m"`, `"24h"` or `"30d"`.
     pub(super) fn duration(&mut self, key: &str, default: Duration) -> Duration {
         let Some(text) = self.string(key) else { return default };

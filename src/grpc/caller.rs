@@ -20,6 +20,7 @@ use crate::config::{Config, Role};
 use crate::error::{Error, Reason, Result};
 use crate::issuers::{self, Fetcher};
 use crate::peer::Peer;
+use crate::rates::Pace;
 use crate::service::{App, Service};
 
 mod key;
@@ -38,6 +39,8 @@ pub(super) struct Caller {
     pub app: Arc<App>,
     roles: BTreeSet<Role>,
     credential: Credential,
+    /// How often it may call, by all its credentials together, if that is limited.
+    pub pace: Option<Arc<Pace>>,
     /// Calls that came with this credential.
     uses: Counter,
 }

@@ -6,7 +6,6 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
@@ -17,26 +16,22 @@ use tonic_types::StatusExt as _;
 use tower::{Layer, Service as TowerService};
 use tracing::Instrument as _;
 
-use super::caller::{Callers, Refused};
+use super::caller::{Caller, Callers, Refused};
+use super::deadline::{self, Deadline};
+use super::ending::Ending;
+use super::room::{Room, Taken};
 use super::status::{self, REQUEST_ID};
+use crate::config::Limits;
 use crate::error::{Error, Reason};
-use crate::metrics::{CallLabels, Metrics, RefusalLabels};
+use crate::metrics::{CallLabels, CallerLabels, Metrics, RefusalLabels};
 use crate::peer::Peer;
 use crate::secret;
 use crate::service::Service;
 
 const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
-const TIMEOUT_HEADER: HeaderName = HeaderName::from_static("grpc-timeout");
 const HEALTH: &str = "/grpc.health.v1.Health/";
 /// What stands in the place of a reason when there was no error.
 const OK: &str = "OK";
-
-/// The longest that an answer may take; calls to Threads take longer.
-const DEADLINE_MAX: Duration = Duration::from_secs(15);
-const DEADLINE_MAX_PROVIDER: Duration = Duration::from_secs(30);
-/// How much earlier than the caller's own deadline we answer, so that the
-/// answer with its reason arrives, and before tonic answers CANCELLED.
-const DEADLINE_MARGIN: Duration = Duration::from_millis(5);
 
 /// The methods of this package, for metrics: a label must not be whatever
 /// somebody sends.
@@ -58,26 +53,21 @@ const METHODS: [&str; 14] = [
 ];
 /// Those that call Threads and may take longer.
 const PROVIDER_METHODS: [&str; 2] = [METHODS[1], METHODS[12]];
-
-/// Until when an answer is of use.
-#[derive(Clone, Copy)]
-pub(super) struct Deadline(pub Instant);
-
-/// Until when the caller itself is ready to wait. It ends a stream too, which
-/// otherwise goes on after its first answer was in time.
-#[derive(Clone, Copy)]
-pub(super) struct Patience(pub Option<Instant>);
+/// The one that goes on and on; it has a limit of its own.
+const WATCH: &str = METHODS[6];
 
 /// The layer.
 #[derive(Clone)]
 pub struct Outer {
     service: Arc<Service>,
     callers: Callers,
+    limits: Limits,
+    room: Room,
 }
 
 impl Outer {
-    pub(super) fn new(service: Arc<Service>, callers: Callers) -> Self {
-        Self { service, callers }
+    pub(super) fn new(service: Arc<Service>, callers: Callers, limits: Limits) -> Self {
+        Self { service, callers, limits, room: Room::new(limits.calls_max) }
     }
 }
 
@@ -124,25 +114,28 @@ where
             refusal = tracing::field::Empty,
         );
         let header = HeaderValue::from_str(&request_id).ok();
-        // Open to everybody, and so bounded in time; a watch answers at once.
-        let open = Deadline(start + DEADLINE_MAX);
         // The service that said it was ready is the one that is called; its copy has
         // still to be asked.
         let copy = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, copy);
         let record = Record::begin(&outer.service.metrics, method, start);
         let work = async move {
-            let admitted = if is_health { Ok(request) } else { outer.admit(request, method, start).await };
+            let admitted = if is_health {
+                // Open to everybody, and so bounded in time; a watch answers at once.
+                Ok((request, Deadline(start + outer.limits.deadlines.max), None))
+            } else {
+                outer.admit(request, method, start).await
+            };
             let mut response = match admitted {
-                Ok(request) => {
-                    let deadline = request.extensions().get::<Deadline>().copied().unwrap_or(open);
-                    run(inner.call(request), deadline).await
-                }
+                Ok((request, deadline, _room)) => run(inner.call(request), deadline).await,
                 Err(status) => Ok(status.into_http()),
             };
             if let Ok(response) = &mut response {
                 if !is_health {
                     give_reason(response, method.is_some());
+                }
+                if method.is_none() {
+                    end_with_the_process(response, &outer.service);
                 }
                 if let Some(value) = header {
                     response.headers_mut().insert(REQUEST_ID_HEADER, value);
@@ -159,33 +152,52 @@ where
     }
 }
 
+/// A call that is let in, until when, and its room.
+type Admitted = (Request<Body>, Deadline, Option<Taken>);
+
 impl Outer {
-    /// Lets a call in: who calls, and until when.
+    /// Lets a call in: until when, who calls, how often, and whether there is room.
+    /// Whoever is turned away has begun nothing.
     async fn admit(
         &self,
         mut request: Request<Body>,
         method: Option<&'static str>,
         start: Instant,
-    ) -> Result<Request<Body>, Status> {
+    ) -> Result<Admitted, Status> {
         if self.service.stopping.is_cancelled() {
             return Err(refuse(Reason::ShuttingDown));
         }
-        let longest = match method {
-            Some(method) if PROVIDER_METHODS.contains(&method) => DEADLINE_MAX_PROVIDER,
-            _ => DEADLINE_MAX,
-        };
-        let asked = asked_timeout(request.headers()).map(|asked| asked.saturating_sub(DEADLINE_MARGIN));
-        let deadline = Deadline(start + asked.map_or(longest, |asked| asked.min(longest)));
+        let calls_threads = method.is_some_and(|method| PROVIDER_METHODS.contains(&method));
+        let read = deadline::read(request.headers(), start, &self.limits.deadlines, calls_threads);
+        let Some((deadline, patience)) = read else { return Err(refuse(Reason::DeadlineExceeded)) };
         let peer = request.extensions().get::<Peer>();
         let caller = match self.callers.identify(request.headers(), peer, deadline.0).await {
             Ok(caller) => caller,
             Err(refused) => return Err(self.turn_away(&refused)),
         };
         tracing::Span::current().record("caller", caller.name.as_str());
+        self.pace(&caller)?;
+        let room = if method == Some(WATCH) {
+            None
+        } else {
+            let Some(room) = self.room.take() else {
+                self.service.metrics.calls_shed.inc();
+                return Err(refuse(Reason::Overloaded));
+            };
+            Some(room)
+        };
         request.extensions_mut().insert(caller);
         request.extensions_mut().insert(deadline);
-        request.extensions_mut().insert(Patience(asked.and_then(|asked| start.checked_add(asked))));
-        Ok(request)
+        request.extensions_mut().insert(patience);
+        Ok((request, deadline, room))
+    }
+
+    /// Turns away whoever calls more often than it may.
+    fn pace(&self, caller: &Caller) -> Result<(), Status> {
+        let Some(Err(wait)) = caller.pace.as_ref().map(|pace| pace.admit()) else { return Ok(()) };
+        let labels = CallerLabels { caller: caller.name.clone() };
+        self.service.metrics.calls_rate_limited.get_or_create(&labels).inc();
+        Err(status::from_error(Error::new(Reason::CallerRateLimited).after(wait)))
     }
 
     /// Says why to the log and the metrics, and nothing of it to whoever calls.
@@ -259,6 +271,18 @@ fn refuse(reason: Reason) -> Status {
     status::from_error(Error::new(reason))
 }
 
+/// Sees to it that a stream which is not ours does not outlast the process: a watch
+/// of health has no end, and reflection ends when its caller likes.
+fn end_with_the_process(response: &mut Response<Body>, service: &Service) {
+    // An answer that is an error already has ended.
+    if response.headers().contains_key("grpc-status") {
+        return;
+    }
+    let body = std::mem::take(response.body_mut());
+    let ending = Ending::new(body, service.stopping.clone(), refuse(Reason::ShuttingDown));
+    *response.body_mut() = Body::new(ending);
+}
+
 /// Gives a reason to a status that has none: those are tonic's own.
 fn give_reason(response: &mut Response<Body>, method_is_known: bool) {
     let headers = response.headers();
@@ -303,41 +327,12 @@ fn request_id(headers: &HeaderMap) -> String {
     )
 }
 
-/// `grpc-timeout`: up to eight digits and a unit, by the gRPC protocol's
-/// specification. What does not read so is ignored.
-fn asked_timeout(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(TIMEOUT_HEADER)?.to_str().ok()?;
-    let unit = text.len().checked_sub(1).filter(|at| (1..=8).contains(at) && text.is_char_boundary(*at))?;
-    let (digits, unit) = text.split_at(unit);
-    let number: u64 = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())??;
-    Some(match unit {
-        "H" => Duration::from_secs(number * 3600),
-        "M" => Duration::from_secs(number * 60),
-        "S" => Duration::from_secs(number),
-        "m" => Duration::from_millis(number),
-        "u" => Duration::from_micros(number),
-        "n" => Duration::from_nanos(number),
-        _ => return None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn headers(name: HeaderName, value: &str) -> HeaderMap {
         HeaderMap::from_iter([(name, value.parse().unwrap())])
-    }
-
-    #[test]
-    fn timeouts_read_as_the_protocol_writes_them() {
-        let read = |text: &str| asked_timeout(&headers(TIMEOUT_HEADER, text));
-        assert_eq!(read("1S"), Some(Duration::from_secs(1)));
-        assert_eq!(read("99999999H"), Some(Duration::from_hours(99_999_999)));
-        assert_eq!(read("250m"), Some(Duration::from_millis(250)));
-        for bad in ["", "S", "1", "999999999S", "-1S", "1s", "1.5S", "+1S"] {
-            assert_eq!(read(bad), None, "{bad}");
-        }
     }
 
     #[test]

@@ -23,7 +23,9 @@ task_local! {
 pub fn code(reason: Reason) -> Code {
     match reason {
         Reason::FieldInvalid | Reason::RequestMalformed | Reason::StateInvalid => Code::InvalidArgument,
-        Reason::RequestTooLarge | Reason::ProviderRateLimited => Code::ResourceExhausted,
+        Reason::RequestTooLarge | Reason::ProviderRateLimited | Reason::CallerRateLimited => {
+            Code::ResourceExhausted
+        }
         Reason::MethodUnknown => Code::Unimplemented,
         Reason::CallerUnknown => Code::Unauthenticated,
         Reason::CallerNotAllowed | Reason::SessionMismatch => Code::PermissionDenied,
@@ -72,8 +74,9 @@ pub(super) fn from_error(error: Error) -> Status {
             }
             tracing::error!(reason = reason.as_str_name(), "{error:?}");
         }
-        // What an operator has asked for, and as many times as there are watches.
-        Code::Unavailable if reason == Reason::ShuttingDown => {}
+        // What an operator has asked for, as many times as there are watches; and what is
+        // meant to cost next to nothing when there is far too much of it.
+        Code::Unavailable if matches!(reason, Reason::ShuttingDown | Reason::Overloaded) => {}
         Code::Unavailable => tracing::warn!(reason = reason.as_str_name(), "{error:?}"),
         _ => {}
     }

@@ -1,22 +1,22 @@
 //! What became of a request to be forgotten, for the person who has its code. The
 //! page names nobody, and looks the same for every code that there is not.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{ConnectInfo, Path, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
-use tokio::time::Instant;
 
-use super::Web;
 use super::page::Page;
+use super::{Web, forwarded};
 use crate::ids::ConfirmationCode;
 use crate::notices::look_up;
+use crate::peer::{Peer, network};
 use crate::store::deletions::Shown;
 
 const PAGE: &str = "deletion_status";
@@ -26,10 +26,12 @@ const DATE: &[BorrowedFormatItem<'_>] =
 /// The page.
 pub(super) async fn status(
     State(web): State<Web>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
     code: Result<Path<String>, PathRejection>,
 ) -> Response {
-    if let Err(wait) = web.peers.admit(peer.ip(), Instant::now()) {
+    let asking = forwarded::client(peer.address.ip(), &headers, &web.trusted_proxies);
+    if let Err(wait) = web.looks.admit(&network(asking)) {
         web.count(PAGE, "limited");
         return too_many(wait);
     }

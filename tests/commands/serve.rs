@@ -198,6 +198,34 @@ async fn it_refuses_to_run_without_keys_or_open_to_others() {
         assert!(error.contains("is not loopback") && error.contains("callers add"), "{error}");
     }
 
+    // With callers, what is missing is TLS; each setting that allows it names it.
+    let mut serve = setting.serve();
+    serve.env("THREADS_IDENTITY__SERVER__GRPC_LISTEN", "0.0.0.0:0");
+    let error = end(serve).bad();
+    for part in
+        ["server.grpc_listen: 0.0.0.0:0 is not loopback", "server.tls.certificate_file", "allow_plaintext"]
+    {
+        assert!(error.contains(part), "{part} is not in {error}");
+    }
+    let mut serve = setting.serve();
+    serve
+        .env("THREADS_IDENTITY__SERVER__TLS__CERTIFICATE_FILE", "/nowhere/server.pem")
+        .env("THREADS_IDENTITY__SERVER__TLS__KEY_FILE", "/nowhere/server.key");
+    let error = end(serve).bad();
+    assert!(error.contains("server.tls.certificate_file: cannot be read"), "{error}");
+    for allowed in ["ALLOW_PLAINTEXT", "ALLOW_ANYONE"] {
+        let mut serve = setting.serve_without_app();
+        serve
+            .env("THREADS_CLIENT_ID", "1")
+            .env("THREADS_CLIENT_SECRET", "canary")
+            .env("THREADS_REDIRECT_URIS", "https://a.example/cb")
+            .env("THREADS_IDENTITY__SERVER__GRPC_LISTEN", "0.0.0.0:0")
+            .env(format!("THREADS_IDENTITY__SERVER__INSECURE_{allowed}"), "true");
+        let error = end(serve).bad();
+        assert_eq!(error.contains("callers add"), allowed == "ALLOW_PLAINTEXT", "{error}");
+        assert_eq!(error.contains("server.tls.key_file"), allowed == "ALLOW_ANYONE", "{error}");
+    }
+
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut serve = setting.serve();
     serve.env("THREADS_IDENTITY__SERVER__OPS_LISTEN", taken.local_addr().unwrap().to_string());

@@ -560,6 +560,7 @@ pub fn failed<T>(result: Result<T, Status>, code: Code, reason: &str) -> ErrorDe
                 | "STORAGE_UNAVAILABLE"
                 | "SHUTTING_DOWN"
                 | "OVERLOADED"
+                | "CALLER_RATE_LIMITED"
                 | "KEY_UNAVAILABLE"
         ),
         "RetryInfo of {reason}"

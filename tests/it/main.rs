@@ -44,6 +44,7 @@ mod issuer_keys;
 mod keeping;
 mod kinds;
 mod leaks;
+mod limits;
 mod linking;
 mod lists;
 mod meta;

@@ -105,3 +105,49 @@ async fn a_service_can_be_stopped_at_once_and_another_takes_over() {
     let replica = world.replica().await;
     assert!(replica.linked("user-1", "full").await.token_expire_time.is_some());
 }
+
+#[tokio::test]
+async fn nothing_that_is_silent_holds_up_the_end() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let config =
+        "[server]\ndrain_timeout = \"28s\"\nhandshake_timeout = \"5m\"\nhttp_idle_timeout = \"5m\"\n";
+    let mut world = World::with(Wishes { config, ..Wishes::default() }).await;
+    until("it serves", async || health(&world, "").await == ServingStatus::Serving).await;
+    // Nothing at all; half a beginning of HTTP/2; a whole one whose client never reads,
+    // and so never takes note of the end.
+    let mut silent = vec![tokio::net::TcpStream::connect(world.grpc).await.unwrap()];
+    for begun in ["PRI * HTTP/2.0\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"] {
+        let mut stream = tokio::net::TcpStream::connect(world.grpc).await.unwrap();
+        stream.write_all(begun.as_bytes()).await.unwrap();
+        silent.push(stream);
+    }
+    // The same of HTTP/1: nothing, half a head, and one that stays after its answer.
+    silent.push(tokio::net::TcpStream::connect(world.http).await.unwrap());
+    let mut stream = tokio::net::TcpStream::connect(world.http).await.unwrap();
+    stream.write_all(b"GET /api/auth HTTP/1.1\r\nHost: ").await.unwrap();
+    silent.push(stream);
+    let mut stream = tokio::net::TcpStream::connect(world.http).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 404");
+    silent.push(stream);
+    // And streams that have no end of their own.
+    let mut client = HealthClient::new(world.connect().await);
+    let mut watch = client.watch(HealthCheckRequest { service: String::new() }).await.unwrap().into_inner();
+    watch.message().await.unwrap().unwrap();
+    until("they are all taken", async || {
+        let open = |listener: &str| format!("threads_identity_connections_open{{listener=\"{listener}\"}}");
+        world.metric(&open("grpc")).await > 4.5 && world.metric(&open("http")).await > 2.5
+    })
+    .await;
+    let start = std::time::Instant::now();
+    let (stopped, last) = tokio::join!(timeout(AMPLE, world.stop()), async {
+        assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+        watch.message().await
+    });
+    stopped.expect("it ends").unwrap();
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(20), "the end took {took:?} of the 28 s that are for calls in flight");
+    failed(last, Code::Unavailable, "SHUTTING_DOWN");
+}

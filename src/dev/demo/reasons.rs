@@ -26,6 +26,7 @@ pub(super) fn is_passing(reason: &str) -> bool {
             | "PROVIDER_RATE_LIMITED"
             | "STORAGE_UNAVAILABLE"
             | "OVERLOADED"
+            | "CALLER_RATE_LIMITED"
             | "SHUTTING_DOWN"
             | "KEY_UNAVAILABLE"
             | "AUTHORIZATION_IN_PROGRESS"

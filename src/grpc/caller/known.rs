@@ -11,6 +11,7 @@ use super::{Caller, Credential, Refusal, Refused};
 use crate::config::{CallerConfig, Config, IssuerConfig, Role, certificate_name};
 use crate::issuers::{Fetcher, Issuers};
 use crate::metrics::CredentialLabels;
+use crate::rates::Pace;
 use crate::secret::hex;
 use crate::service::Service;
 
@@ -54,22 +55,26 @@ impl Known {
                 key_sha256: Vec::new(),
                 certificate_names: Vec::new(),
                 tokens: Vec::new(),
+                rate: None,
             };
-            known.local = Some(caller(&local, Credential::Local, service));
+            let pace = pace(&local, config);
+            known.local = Some(caller(&local, Credential::Local, pace, service));
         }
         for configured in &config.callers {
+            let pace = pace(configured, config);
+            let caller = |credential| caller(configured, credential, pace.clone(), service);
             for key in &configured.key_sha256 {
-                known.keys.insert(*key, caller(configured, Credential::Key(*key), service));
+                known.keys.insert(*key, caller(Credential::Key(*key)));
             }
             for name in &configured.certificate_names {
                 let credential = Credential::Certificate(name.clone());
-                known.certificates.insert(name.clone(), caller(configured, credential, service));
+                known.certificates.insert(name.clone(), caller(credential));
             }
             for token in &configured.tokens {
                 let (issuer, subject) = (token.issuer.clone(), token.subject.clone());
                 let subjects = known.subjects.entry(issuer.clone()).or_default();
                 let credential = Credential::Token { issuer, subject: subject.clone(), until: None };
-                subjects.insert(subject, caller(configured, credential, service));
+                subjects.insert(subject, caller(credential));
             }
         }
         known
@@ -136,6 +141,7 @@ impl Known {
                 subject: verified.subject,
                 until: Some(verified.until),
             },
+            pace: subject.pace.clone(),
             uses: subject.uses.clone(),
         });
         self.verified.put(hash, &caller, verified.until, verified.basis, now);
@@ -158,8 +164,19 @@ impl Known {
     }
 }
 
+/// How often a caller may call, whichever of its credentials it comes with.
+fn pace(configured: &CallerConfig, config: &Config) -> Option<Arc<Pace>> {
+    let rate = configured.rate.or(config.limits.caller)?;
+    Some(Arc::new(Pace::new(rate.per_second, rate.burst)))
+}
+
 /// A caller by one of its credentials.
-fn caller(configured: &CallerConfig, credential: Credential, service: &Service) -> Arc<Caller> {
+fn caller(
+    configured: &CallerConfig,
+    credential: Credential,
+    pace: Option<Arc<Pace>>,
+    service: &Service,
+) -> Arc<Caller> {
     let which = match &credential {
         Credential::Local => "local".to_owned(),
         Credential::Key(hash) => format!("key:{}", hex(&hash[..KEY_NAME_LEN])),
@@ -169,5 +186,12 @@ fn caller(configured: &CallerConfig, credential: Credential, service: &Service) 
     let labels = CredentialLabels { caller: configured.name.clone(), credential: which };
     let uses = service.metrics.credential_uses.get_or_create(&labels).clone();
     let app = Arc::clone(&service.apps[&configured.app]);
-    Arc::new(Caller { name: configured.name.clone(), app, roles: configured.roles.clone(), credential, uses })
+    Arc::new(Caller {
+        name: configured.name.clone(),
+        app,
+        roles: configured.roles.clone(),
+        credential,
+        pace,
+        uses,
+    })
 }

@@ -1,0 +1,17 @@
+//! The binary as strangers reach it: TLS, floods, exhaustion, and ends in order.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::cast_precision_loss,
+    reason = "a test that cannot go on fails, its tasks end with it, and its numbers are small"
+)]
+
+mod certificates;
+mod exhaustion;
+mod floods;
+mod frames;
+mod peers;
+mod restarts;
+mod tls;
+mod world;

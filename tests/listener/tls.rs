@@ -1,0 +1,187 @@
+//! TLS as the binary serves it, and its certificate as it changes.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tonic::Code;
+
+use crate::certificates::Authority;
+use crate::peers::{client_config, handshake};
+use crate::world::{PATIENCE, Process, World, believing, secured};
+
+const SETTINGS: &str = "[server.tls]\ncertificate_file = \"server.pem\"\nkey_file = \"server.key\"\n\
+                        reload_interval = \"100ms\"\n";
+
+/// The certificate that a new connection is shown.
+async fn shown(process: &Process, authority: &Authority) -> Vec<u8> {
+    let config = client_config(authority, None, rustls::DEFAULT_VERSIONS);
+    let stream = handshake(process.grpc, config).await.unwrap();
+    stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+}
+
+/// A greeting of this version and nothing newer (RFC 5246, appendix E).
+fn client_hello(version: [u8; 2]) -> Vec<u8> {
+    let mut hello = version.to_vec();
+    hello.extend_from_slice(&[7; 32]);
+    // No session; two usual ciphers; no compression.
+    hello.extend_from_slice(&[0, 0, 4, 0xc0, 0x2f, 0xc0, 0x13, 1, 0]);
+    let length = u8::try_from(hello.len()).unwrap();
+    let mut record = vec![0x16, 3, 1, 0, length + 4, 1, 0, 0, length];
+    record.extend(hello);
+    record
+}
+
+#[tokio::test]
+async fn tls_is_1_2_or_newer_and_nothing_else_is_spoken() {
+    let world = World::new().await;
+    let authority = Authority::new("ours");
+    authority.server().write(&world.folder);
+    let process = world.serve(SETTINGS).await;
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let stream = handshake(process.grpc, client_config(&authority, None, &[version])).await.unwrap();
+        assert_eq!(stream.get_ref().1.protocol_version(), Some(version.version));
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    }
+    world.ask(&secured(process.grpc, believing(&authority, None)).connect().await.unwrap()).await.unwrap();
+    // The older ones end with the alert protocol_version (70); 1.2 in so bare a form is
+    // refused for another reason.
+    for (version, refused_for_age) in [([3, 0], true), ([3, 1], true), ([3, 2], true), ([3, 3], false)] {
+        let mut stream = TcpStream::connect(process.grpc).await.unwrap();
+        stream.write_all(&client_hello(version)).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it is closed");
+        assert_eq!((answer[0], answer[5]), (0x15, 2), "{version:?}: {answer:?}");
+        assert_eq!(answer[6] == 70, refused_for_age, "{version:?}: {answer:?}");
+    }
+    // No h2c, no HTTP/1, and no ALPN but ours.
+    let plain = process.endpoint().connect().await;
+    let answered = match plain {
+        Ok(channel) => world.ask(&channel).await.is_ok(),
+        Err(_) => false,
+    };
+    assert!(!answered, "plaintext was answered on the port of TLS");
+    let mut config = client_config(&authority, None, rustls::DEFAULT_VERSIONS);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    assert!(handshake(process.grpc, config).await.is_err());
+    let failed = "threads_identity_connections_refused_total{listener=\"grpc\",reason=\"handshake_failed\"}";
+    assert!(process.metric(failed).await > 4.5);
+    // And as others see it, where they are at hand.
+    let others = |version: &str| {
+        let mut openssl = Command::new("openssl");
+        openssl.args(["s_client", version, "-connect", &process.grpc.to_string()]);
+        openssl.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()
+    };
+    if let Ok(current) = others("-tls1_2") {
+        assert!(current.success());
+        assert!(!others("-tls1_1").unwrap().success() && !others("-tls1").unwrap().success());
+    }
+}
+
+#[tokio::test]
+async fn a_client_needs_a_good_certificate_where_one_is_required() {
+    let world = World::new().await;
+    let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+    ours.server().write(&world.folder);
+    fs::write(world.folder.join("clients.pem"), ours.pem()).unwrap();
+    let required = format!("{SETTINGS}client_ca_file = \"clients.pem\"\n");
+    let optional = format!("{required}client_certificates = \"optional\"\n");
+    for (settings, without) in [(required, false), (optional, true)] {
+        let process = world.serve(&settings).await;
+        let answered = async |own| match secured(process.grpc, believing(&ours, own)).connect().await {
+            Ok(channel) => match world.ask(&channel).await {
+                Ok(()) => true,
+                Err(status) => {
+                    assert!(matches!(status.code(), Code::Unavailable | Code::Unknown), "{status:?}");
+                    false
+                }
+            },
+            Err(_) => false,
+        };
+        assert!(answered(Some(&ours.client(&["web.example.com"]))).await);
+        assert!(!answered(Some(&theirs.client(&["web.example.com"]))).await);
+        assert!(!answered(Some(&ours.expired_client(&["web.example.com"]))).await);
+        assert_eq!(answered(None).await, without);
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_is_renewed_under_load_and_a_broken_one_is_not_taken() {
+    let world = World::new().await;
+    let authority = Authority::new("ours");
+    let first = authority.server();
+    first.write(&world.folder);
+    let process = world.serve(SETTINGS).await;
+    let before = shown(&process, &authority).await;
+    let done = Arc::new(AtomicBool::new(false));
+    let connected = AtomicUsize::new(0);
+    let reloads = |result: &str| format!("threads_identity_tls_reloads_total{{result=\"{result}\"}}");
+    // One client stays, another comes anew for each call.
+    let staying = async {
+        let channel = secured(process.grpc, believing(&authority, None)).connect().await.unwrap();
+        while !done.load(Ordering::Acquire) {
+            world.ask(&channel).await.unwrap();
+        }
+    };
+    let coming = async {
+        while !done.load(Ordering::Acquire) {
+            let channel = secured(process.grpc, believing(&authority, None)).connect().await.unwrap();
+            world.ask(&channel).await.unwrap();
+            connected.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let renewing = async {
+        let mut last = before.clone();
+        for _ in 0..5 {
+            authority.server().write(&world.folder);
+            process.until("the new one is shown", async || shown(&process, &authority).await != last).await;
+            last = shown(&process, &authority).await;
+        }
+        // A key that is another's, no PEM at all, nothing, and no file.
+        for broken in ["another", "-----BEGIN nonsense", "", "gone"] {
+            let refused = process.metric(&reloads("refused")).await;
+            match broken {
+                "another" => fs::write(world.folder.join("server.key"), &first.key).unwrap(),
+                "gone" => fs::remove_file(world.folder.join("server.key")).unwrap(),
+                text => fs::write(world.folder.join("server.pem"), text).unwrap(),
+            }
+            process
+                .until("it is refused", async || process.metric(&reloads("refused")).await > refused + 1.5)
+                .await;
+            assert_eq!(shown(&process, &authority).await, last, "{broken}");
+        }
+        // Mended, it is taken.
+        authority.server().write(&world.folder);
+        process.until("the mended one is shown", async || shown(&process, &authority).await != last).await;
+        done.store(true, Ordering::Release);
+    };
+    tokio::join!(staying, coming, renewing);
+    assert!(connected.load(Ordering::Relaxed) > 5);
+    assert!(process.metric(&reloads("taken")).await > 5.5);
+    let log = process.log();
+    assert!(log.contains("server.tls.key_file: does not belong to the certificate"), "{log}");
+    assert!(!log.contains("PRIVATE KEY"));
+}
+
+#[tokio::test]
+async fn the_http_side_may_use_the_same_certificate() {
+    let world = World::new().await;
+    let authority = Authority::new("ours");
+    authority.server().write(&world.folder);
+    let process = world.serve(&format!("[server]\nhttp_tls = true\n{SETTINGS}")).await;
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .tls_certs_only([reqwest::Certificate::from_pem(authority.pem().as_bytes()).unwrap()])
+        .resolve("localhost", process.http)
+        .timeout(Duration::from_secs(30))
+        .build()
+        .unwrap();
+    let url = |scheme: &str| format!("{scheme}://localhost:{}/", process.http.port());
+    assert_eq!(client.get(url("https")).send().await.unwrap().status(), 404);
+    assert!(client.get(url("http")).send().await.is_err());
+}
