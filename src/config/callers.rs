@@ -30,6 +30,7 @@ impl fmt::Debug for CallerConfig {
             .field("app", &self.app)
             .field("roles", &roles.collect::<Vec<_>>())
             .field("keys", &self.key_sha256.len())
+            .field("rate", &self.rate)
             .finish()
     }
 }

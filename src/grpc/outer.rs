@@ -24,6 +24,7 @@ use super::status::{self, REQUEST_ID};
 use crate::config::Limits;
 use crate::error::{Error, Reason};
 use crate::metrics::{CallLabels, CallerLabels, Metrics};
+use crate::rates::Pace;
 use crate::secret;
 use crate::service::Service;
 
@@ -185,7 +186,7 @@ impl Outer {
 
     /// Turns away whoever calls more often than it may.
     fn pace(&self, caller: &Caller) -> Result<(), Status> {
-        let Some(Err(wait)) = caller.pace.as_ref().map(|pace| pace.admit()) else { return Ok(()) };
+        let Some(Err(wait)) = caller.pace.as_ref().map(Pace::admit) else { return Ok(()) };
         let labels = CallerLabels { caller: caller.name.clone() };
         self.service.metrics.calls_rate_limited.get_or_create(&labels).inc();
         Err(status::from_error(Error::new(Reason::CallerRateLimited).after(wait)))

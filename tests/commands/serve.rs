@@ -202,7 +202,9 @@ async fn it_refuses_to_run_without_keys_or_open_to_others() {
     let mut serve = setting.serve();
     serve.env("THREADS_IDENTITY__SERVER__GRPC_LISTEN", "0.0.0.0:0");
     let error = end(serve).bad();
-    for part in ["server.grpc_listen: 0.0.0.0:0 is not loopback", "server.tls.certificate_file", "allow_plaintext"] {
+    for part in
+        ["server.grpc_listen: 0.0.0.0:0 is not loopback", "server.tls.certificate_file", "allow_plaintext"]
+    {
         assert!(error.contains(part), "{part} is not in {error}");
     }
     let mut serve = setting.serve();

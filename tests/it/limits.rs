@@ -32,9 +32,7 @@ async fn a_call_too_many_is_turned_away_at_once_and_before_the_database() {
     for _ in &ids {
         world.controls.fault_next(Endpoint::Me, Fault::Delay(Duration::from_secs(4)));
     }
-    let held = futures_util::future::join_all(
-        ids.iter().map(|id| world.profile(fresh_profile(id, 0))),
-    );
+    let held = futures_util::future::join_all(ids.iter().map(|id| world.profile(fresh_profile(id, 0))));
     let meanwhile = async {
         world.controls.received(Endpoint::Me, before + 3).await;
         // The database would let nobody in: whoever is turned away does not ask it.
@@ -70,7 +68,8 @@ async fn a_caller_who_calls_too_often_is_told_when_to_come_back_and_others_are_n
     let world = World::with(Wishes { config, ..Wishes::default() }).await;
     let mut answered = 0;
     let details = loop {
-        let result = world.raw("web", GET_ACCOUNT, &[], framed(&account(NOBODY, None).encode_to_vec())).await.result();
+        let result =
+            world.raw("web", GET_ACCOUNT, &[], framed(&account(NOBODY, None).encode_to_vec())).await.result();
         if result.as_ref().unwrap_err().code() == Code::ResourceExhausted {
             break failed(result, Code::ResourceExhausted, "CALLER_RATE_LIMITED");
         }
@@ -81,7 +80,11 @@ async fn a_caller_who_calls_too_often_is_told_when_to_come_back_and_others_are_n
     assert!(answered >= 20, "the burst is {answered}");
     let wait = details.retry_info().unwrap().retry_delay.unwrap();
     assert!(wait > Duration::ZERO && wait <= Duration::from_secs(1), "{wait:?}");
-    failed(world.accounts("only-read").get_account(account(NOBODY, None)).await, Code::NotFound, "ACCOUNT_NOT_FOUND");
+    failed(
+        world.accounts("only-read").get_account(account(NOBODY, None)).await,
+        Code::NotFound,
+        "ACCOUNT_NOT_FOUND",
+    );
     tokio::time::sleep(wait + Duration::from_millis(50)).await;
     failed(world.account(NOBODY).await, Code::NotFound, "ACCOUNT_NOT_FOUND");
     let metric = "threads_identity_calls_rate_limited_total{caller=\"web\"}";
@@ -146,14 +149,16 @@ async fn a_call_with_no_time_left_begins_nothing() {
 
 #[tokio::test]
 async fn a_deadline_is_ours_where_the_caller_has_none_or_one_too_long() {
-    let config = "[limits]\ndeadline = \"300ms\"\ndeadline_max = \"600ms\"\nprovider_deadline_max = \"30s\"\n";
+    let config =
+        "[limits]\ndeadline = \"300ms\"\ndeadline_max = \"600ms\"\nprovider_deadline_max = \"30s\"\n";
     let world = World::with(Wishes { config, ..Wishes::default() }).await;
     let id = world.linked("user-1", "full").await.account_id;
     let body = framed(&fresh_profile(&id, 0).encode_to_vec());
     const GET_PROFILE: &str = "/threads.identity.v1.ProfileService/GetProfile";
     for timeout in [None, Some("99999999H"), Some("20S")] {
         world.controls.fault_next(Endpoint::Me, Fault::Delay(Duration::from_secs(8)));
-        let headers: Vec<(&str, &str)> = timeout.map(|timeout| ("grpc-timeout", timeout)).into_iter().collect();
+        let headers: Vec<(&str, &str)> =
+            timeout.map(|timeout| ("grpc-timeout", timeout)).into_iter().collect();
         let start = Instant::now();
         let answer = world.raw("web", GET_PROFILE, &headers, body.clone()).await;
         failed(answer.result(), Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
@@ -178,7 +183,8 @@ async fn behind_a_trusted_proxy_each_person_is_a_peer_and_in_ipv6_each_network_i
     }
     let mut limited = 0;
     for n in 0..150 {
-        limited += usize::from(look(&format!("1.2.3.{n}, 2001:db8::{n:x}")).await == StatusCode::TOO_MANY_REQUESTS);
+        limited +=
+            usize::from(look(&format!("1.2.3.{n}, 2001:db8::{n:x}")).await == StatusCode::TOO_MANY_REQUESTS);
     }
     assert!(limited > 0, "a hundred and fifty addresses of one network have shared nothing");
     assert_eq!(look("2001:db8:0:1::1").await, StatusCode::NOT_FOUND, "another network is another");

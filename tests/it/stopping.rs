@@ -109,7 +109,8 @@ async fn a_service_can_be_stopped_at_once_and_another_takes_over() {
 #[tokio::test]
 async fn nothing_that_is_silent_holds_up_the_end() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let config = "[server]\ndrain_timeout = \"28s\"\nhandshake_timeout = \"5m\"\nhttp_idle_timeout = \"5m\"\n";
+    let config =
+        "[server]\ndrain_timeout = \"28s\"\nhandshake_timeout = \"5m\"\nhttp_idle_timeout = \"5m\"\n";
     let mut world = World::with(Wishes { config, ..Wishes::default() }).await;
     until("it serves", async || health(&world, "").await == ServingStatus::Serving).await;
     // Nothing at all; half a beginning of HTTP/2; a whole one whose client never reads,

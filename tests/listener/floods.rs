@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::frames::{
-    CONTINUATION, Connection, DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE,
-    frame, headers,
+    CONTINUATION, Connection, DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, SETTINGS,
+    WINDOW_UPDATE, frame, headers,
 };
 use crate::world::World;
 
@@ -119,7 +119,12 @@ async fn floods_that_cost_more_than_they_send_are_told_to_go() {
     ];
     for (name, round) in floods {
         let flooded = beside_a_client(name, round).await;
-        assert!(flooded.cut && flooded.told_to_go, "{name}: cut {}, told {}", flooded.cut, flooded.told_to_go);
+        assert!(
+            flooded.cut && flooded.told_to_go,
+            "{name}: cut {}, told {}",
+            flooded.cut,
+            flooded.told_to_go
+        );
     }
 }
 

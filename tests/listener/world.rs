@@ -43,10 +43,8 @@ impl World {
             Databases::start(&environment, migrate).await.unwrap()
         };
         let database = DATABASES.get_or_init(start).await.create().await.unwrap();
-        let folder = std::env::temp_dir().join(format!(
-            "threads-identity-listener-{}",
-            secret::hex(&secret::random::<8>())
-        ));
+        let folder = std::env::temp_dir()
+            .join(format!("threads-identity-listener-{}", secret::hex(&secret::random::<8>())));
         fs::create_dir(&folder).unwrap();
         let (key, hash) = new_caller_key();
         let keyring = Keyring::generate("2026-01-01T00:00:00Z").to_inline().to_string();
@@ -92,7 +90,9 @@ impl World {
             .unwrap_or_else(|_| panic!("it does not start: {}", fs::read_to_string(&log).unwrap()));
         let place = |name: &str| places[name].as_str().unwrap().parse().unwrap();
         let process = Process { grpc: place("grpc"), http: place("http"), ops: place("ops"), child, log };
-        process.until("it is ready", async || process.get("/readyz").await.is_some_and(|text| text == "ready\n")).await;
+        process
+            .until("it is ready", async || process.get("/readyz").await.is_some_and(|text| text == "ready\n"))
+            .await;
         process
     }
 
