@@ -2,11 +2,12 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
+use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -242,16 +243,16 @@ impl Listeners {
         let (server, limits) = (&config.server, &config.limits);
         let [grpc_max, http_max, ops_max] =
             descriptors::fit([server.connections_max, server.http_connections_max, OPS_CONNECTIONS_MAX]);
+        // Whoever connects from this machine stands in front of others, or is one of us.
+        let loopback =
+            [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)].map(IpNet::from);
+        let unlimited: Arc<[IpNet]> = server.trusted_proxies.iter().copied().chain(loopback).collect();
         let on = |name, socket, protocol, max| Listener {
             name,
             socket,
             protocol,
             certified: None,
-            admission: Admission::new(
-                max,
-                server.connections_per_peer_max,
-                Arc::clone(&server.trusted_proxies),
-            ),
+            admission: Admission::new(max, server.connections_per_peer_max, Arc::clone(&unlimited)),
             handshake_timeout: server.handshake_timeout,
             metrics: Arc::clone(&service.metrics),
         };

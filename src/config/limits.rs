@@ -45,8 +45,8 @@ pub struct Deadlines {
     pub usual: Duration,
     /// `deadline_max`, default 15 s: whatever the caller sets.
     pub max: Duration,
-    /// `provider_deadline`, default 30 s: `deadline` of CompleteAuthorization and
-    /// FetchAccessToken, which may have to call Threads.
+    /// `provider_deadline`, default 30 s: `deadline` of `CompleteAuthorization` and
+    /// `FetchAccessToken`, which may have to call Threads.
     pub provider: Duration,
     /// `provider_deadline_max`, default 30 s: `deadline_max` of those.
     pub provider_max: Duration,

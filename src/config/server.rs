@@ -12,6 +12,7 @@ use super::section::Section;
 
 /// `[server]`: where this process listens, and to how many.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct Server {
     /// `grpc_listen`, default `127.0.0.1:50051`.
     pub grpc_listen: SocketAddr,
@@ -36,7 +37,8 @@ pub struct Server {
     /// `connections_max`, default 2,000: the most connections of the gRPC side.
     pub connections_max: usize,
     /// `connections_per_peer_max`, default 64: the most of one peer, on each
-    /// listener. In IPv6 a peer is a /64. Trusted proxies have no such limit.
+    /// listener. In IPv6 a peer is a /64. Trusted proxies, and this machine, have no such
+    /// limit: everybody comes through them.
     pub connections_per_peer_max: usize,
     /// `http_connections_max`, default 500: the most connections of the HTTP side.
     pub http_connections_max: usize,

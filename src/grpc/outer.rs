@@ -25,6 +25,7 @@ use crate::config::Limits;
 use crate::error::{Error, Reason};
 use crate::metrics::{CallLabels, CallerLabels, Metrics, RefusalLabels};
 use crate::peer::Peer;
+use crate::rates::Pace;
 use crate::secret;
 use crate::service::Service;
 
@@ -194,7 +195,7 @@ impl Outer {
 
     /// Turns away whoever calls more often than it may.
     fn pace(&self, caller: &Caller) -> Result<(), Status> {
-        let Some(Err(wait)) = caller.pace.as_ref().map(|pace| pace.admit()) else { return Ok(()) };
+        let Some(Err(wait)) = caller.pace.as_deref().map(Pace::admit) else { return Ok(()) };
         let labels = CallerLabels { caller: caller.name.clone() };
         self.service.metrics.calls_rate_limited.get_or_create(&labels).inc();
         Err(status::from_error(Error::new(Reason::CallerRateLimited).after(wait)))

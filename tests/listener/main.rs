@@ -3,7 +3,8 @@
 #![expect(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    clippy::cast_precision_loss,
+    clippy::expect_used,
+    clippy::unchecked_time_subtraction,
     reason = "a test that cannot go on fails, its tasks end with it, and its numbers are small"
 )]
 
