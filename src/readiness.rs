@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use crate::service::{CLOCK_SKEW_MAX, Service};
 use crate::store::deployment::{self, Unfit};
-use crate::store::{StoreError, keys};
+use crate::store::{StoreError, keys, self_test};
 
 /// How often it is looked at while all is well, and while it is not.
 const LOOK_READY: Duration = Duration::from_secs(30);
@@ -62,13 +62,17 @@ impl Readiness {
 
     /// Looks again and again until the service stops. Ends early only for what
     /// must end the process: a database that belongs to another keyring, is older
-    /// than this version, or was put back and may hold people who were erased.
+    /// than this version, or was put back and may hold people who were erased, and
+    /// a way to it that mixes up statements.
     ///
     /// # Errors
     /// [`Unfit`], never for a database that is merely away.
     pub async fn watch(&self, service: &Arc<Service>) -> Result<(), Unfit> {
+        // Tried at the start, and again whenever it had been away: what has come
+        // back may be reached by another way.
+        let mut is_proven = false;
         loop {
-            let obstacle = look(service).await?;
+            let obstacle = look(service, &mut is_proven).await?;
             if service.stopping.is_cancelled() {
                 return Ok(());
             }
@@ -94,21 +98,28 @@ impl Readiness {
 /// # Errors
 /// [`Unfit`], never for a database that is merely away.
 pub async fn refuse_unfit(service: &Service) -> Result<(), Unfit> {
-    match check(service).await {
+    match check(service, &mut false).await {
         Ok(()) | Err(Unfit::Store(_)) => Ok(()),
         Err(unfit) => Err(unfit),
     }
 }
 
-async fn check(service: &Service) -> Result<(), Unfit> {
+async fn check(service: &Service, is_proven: &mut bool) -> Result<(), Unfit> {
+    if !*is_proven {
+        self_test::run_through(&service.store.pool).await?;
+        *is_proven = true;
+    }
     let fingerprint = service.keyring.id_key().fingerprint();
     deployment::check(&service.store.pool, &fingerprint, service.clock.now()).await
 }
 
-async fn look(service: &Service) -> Result<Obstacle, Unfit> {
-    match check(service).await {
+async fn look(service: &Service, is_proven: &mut bool) -> Result<Obstacle, Unfit> {
+    match check(service, is_proven).await {
         Ok(()) => {}
-        Err(Unfit::Store(error)) => return Ok(Some(unavailable(&error))),
+        Err(Unfit::Store(error)) => {
+            *is_proven = false;
+            return Ok(Some(unavailable(&error)));
+        }
         Err(unfit) => return Err(unfit),
     }
     let skew = match service.clock_skew().await {

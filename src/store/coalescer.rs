@@ -13,7 +13,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
@@ -22,15 +21,13 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::{RUN_MAX, StoreError, connect};
+use super::{RECONNECT_PAUSE, RUN_MAX, StoreError, connect};
 use crate::metrics::{BatchLabels, Metrics};
 
 /// The most requests in one statement.
 const BATCH_MAX: usize = 256;
 /// The most requests that wait; one more is OVERLOADED.
 const QUEUE_MAX: usize = 4096;
-/// How long after a failed connection attempt the next one may start.
-const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
 /// How often a batch that lost against another transaction is tried.
 const CONFLICT_TRIES: usize = 3;
 
