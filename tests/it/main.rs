@@ -50,6 +50,7 @@ mod pitfalls;
 mod profiles;
 mod provider_answers;
 mod provider_faults;
+#[path = "../processes/proxy.rs"]
 mod proxy;
 mod racing;
 mod raw;
