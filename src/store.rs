@@ -34,6 +34,7 @@ pub mod housekeeping;
 pub mod keys;
 pub mod links;
 mod migration;
+mod owned;
 mod pool;
 pub mod refreshes;
 pub mod room;

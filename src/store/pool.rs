@@ -18,8 +18,9 @@ use super::{ACQUIRE_MAX, RECONNECT_PAUSE, RUN_MAX, StoreError, guard};
 #[derive(Clone)]
 pub struct Pool {
     connections: PgPool,
-    /// When the last attempt to connect failed; held by whoever makes the next.
-    last_failure: Arc<Mutex<Option<Instant>>>,
+    /// When and why the last attempt to connect failed; held by whoever makes the
+    /// next.
+    last_failure: Arc<Mutex<Option<(Instant, StoreError)>>>,
 }
 
 impl Pool {
@@ -58,12 +59,14 @@ impl Pool {
         let waiting = timeout(ACQUIRE_MAX, self.last_failure.lock()).await;
         let mut last_failure =
             waiting.map_err(|_| StoreError::Unavailable("no connection could be had in time"))?;
-        if last_failure.is_some_and(|at| at.elapsed() < RECONNECT_PAUSE) {
-            return Err(StoreError::Unavailable("no connection"));
+        if let Some((at, why)) = &*last_failure
+            && at.elapsed() < RECONNECT_PAUSE
+        {
+            return Err(why.clone());
         }
-        let acquired = self.connections.acquire().await;
-        *last_failure = acquired.is_err().then(Instant::now);
-        Ok(acquired?)
+        let acquired = self.connections.acquire().await.map_err(StoreError::from);
+        *last_failure = acquired.as_ref().err().map(|why| (Instant::now(), why.clone()));
+        acquired
     }
 }
 

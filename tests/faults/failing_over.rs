@@ -30,6 +30,8 @@ async fn standby(primary: &Postgres, data: &Path) -> Option<Postgres> {
     command.args(["-U", "postgres", "-R", "-X", "stream", "--checkpoint=fast"]);
     let done = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    // The primary's socket lies in its data directory, and a lock beside it.
+    let _ = std::fs::remove_file(data.join(".s.PGSQL.5432.lock"));
     Some(Postgres::start(ClusterOptions { max_connections: 200, ..ClusterOptions::new(data) }).await)
 }
 
@@ -118,6 +120,7 @@ async fn nothing_stays_on_a_primary_that_was_demoted() {
         way.target = target(&Url::parse(&other.url()).unwrap());
         way.cut = true;
     });
+    tokio::time::sleep(Duration::from_millis(200)).await;
     proxy.way.send_modify(|way| way.cut = false);
     let refused = world.link("user-2", 2).await.unwrap_err();
     assert_eq!(reason(&refused), "STORAGE_UNAVAILABLE");

@@ -8,6 +8,7 @@ use threads_identity::postgres::{Cluster, Installation, Options, Places};
 pub struct Postgres {
     pub installation: Installation,
     options: Options,
+    url: String,
     pub cluster: Option<Cluster>,
 }
 
@@ -16,21 +17,23 @@ impl Postgres {
     pub async fn start(options: Options) -> Self {
         let environment = |name: &str| std::env::var(name).ok();
         let installation = Places::from_env(&environment).locate().await.unwrap();
-        let mut postgres = Self { installation, options, cluster: None };
+        let mut postgres = Self { installation, options, url: String::new(), cluster: None };
         postgres.run().await;
         postgres
     }
 
-    /// Where it is, past every proxy.
+    /// Where it is, past every proxy, also while it is down.
     pub fn url(&self) -> String {
-        self.cluster.as_ref().unwrap().url("postgres")
+        self.url.clone()
     }
 
     /// Begins, on the data that is there. Durable: what it has confirmed it must
     /// still have after a crash.
     pub async fn run(&mut self) {
         let options = self.options.clone();
-        self.cluster = Some(Cluster::start(&self.installation, options).await.unwrap());
+        let cluster = Cluster::start(&self.installation, options).await.unwrap();
+        self.url = cluster.url("postgres");
+        self.cluster = Some(cluster);
     }
 
     /// Stops it in order.
