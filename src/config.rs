@@ -200,7 +200,9 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<DatabaseUrl, ConfigError> {
         read_all(&read_file(file)?, folder(file), environment, |mut root| {
-            Database::read(root.section("database"), true).for_sessions()
+            let section = root.section("database");
+            let is_direct = section.holds("direct_url") || section.holds("direct_url_file");
+            Database::read(section, !is_direct).for_sessions()
         })
     }
 

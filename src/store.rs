@@ -4,17 +4,15 @@
 //! decided in the flows. Times come in as arguments, because the clock does.
 
 use std::io;
-use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection as _, PgConnection};
 use time::OffsetDateTime;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
-use url::{Host, Url};
 
 use crate::error::{Error, Reason};
 use crate::metrics::Metrics;
@@ -34,6 +32,7 @@ pub mod housekeeping;
 pub mod keys;
 pub mod links;
 mod migration;
+mod options;
 mod owned;
 mod pool;
 pub mod refreshes;
@@ -44,6 +43,7 @@ pub mod tail;
 pub mod tokens;
 
 pub use migration::{MigrateError, migrate, migrate_within};
+pub use options::{UrlError, connect_options};
 pub use pool::Pool;
 
 use coalescer::Coalescer;
@@ -237,57 +237,6 @@ impl Store {
             tail: Tail::new(&options, metrics),
         })
     }
-}
-
-/// A database URL that cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("database.url is not a Postgres URL such as postgres://user:password@host/database")]
-pub struct UrlError;
-
-/// The options of every connection. Where the URL says nothing else (`sslmode`),
-/// a server on another machine must prove who it is: sqlx's own default would
-/// take plaintext without a word.
-///
-/// # Errors
-/// If the URL cannot be read.
-pub fn connect_options(url: &DatabaseUrl) -> Result<PgConnectOptions, UrlError> {
-    let options = PgConnectOptions::from_str(url.expose()).map_err(|_| UrlError)?;
-    let is_default = matches!(options.get_ssl_mode(), PgSslMode::Prefer) && !names_ssl_mode(url);
-    let options =
-        if is_default && !is_local(&options) { options.ssl_mode(PgSslMode::VerifyFull) } else { options };
-    Ok(options
-        .application_name("threads-identity")
-        // Only text shows it, and PgBouncer refuses it.
-        .extra_float_digits(None)
-        .options(LIMITS)
-        .disable_statement_logging())
-}
-
-/// What Postgres limits in each of our sessions.
-const LIMITS: [(&str, &str); 3] = [
-    ("statement_timeout", "2s"),
-    // Longer than Postgres' deadlock_timeout of 1 s: a circle is to end as a
-    // deadlock, which is tried again, and not as a lock that was not free.
-    ("lock_timeout", "1500ms"),
-    ("idle_in_transaction_session_timeout", "5s"),
-];
-
-fn names_ssl_mode(url: &DatabaseUrl) -> bool {
-    Url::parse(url.expose())
-        .is_ok_and(|url| url.query_pairs().any(|(key, _)| matches!(&*key, "sslmode" | "ssl-mode")))
-}
-
-/// Whether nobody can listen in between.
-fn is_local(options: &PgConnectOptions) -> bool {
-    let host = options.get_host();
-    options.get_socket().is_some()
-        || host.starts_with('/')
-        || match Host::parse(host) {
-            Ok(Host::Domain(name)) => name == "localhost",
-            Ok(Host::Ipv4(address)) => address.is_loopback(),
-            Ok(Host::Ipv6(address)) => address.is_loopback(),
-            Err(_) => false,
-        }
 }
 
 /// A pool of one guarded connection, for a command beside the service.

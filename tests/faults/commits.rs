@@ -31,6 +31,7 @@ async fn lose_replies(times: u64) {
     let world = World::on(ground, &proxy.url(), SETTINGS).await;
     world.people(times);
     world.until_ready().await;
+    let until_lost = std::sync::Arc::clone(&proxy.way.borrow().until_lost);
     let (mut linked, mut repeated, mut lost) = (Vec::new(), 0, 0);
     for person in 0..times {
         let user_id = format!("user-{person}");
@@ -38,9 +39,9 @@ async fn lose_replies(times: u64) {
         // Of a link's statements: the claim, the short-lived token, the link, and what
         // else is done beside them.
         let which = 1 + i64::try_from(between(0, 4).as_millis()).unwrap().min(3);
-        proxy.until_lost.store(which, Ordering::SeqCst);
+        until_lost.store(which, Ordering::SeqCst);
         let first = world.complete(&callback_url, &user_id).await;
-        lost += u64::from(proxy.until_lost.swap(0, Ordering::SeqCst) <= 0);
+        lost += u64::from(until_lost.swap(0, Ordering::SeqCst) <= 0);
         if let Err(status) = &first {
             assert!(is_passing(status), "{status:?}");
             repeated += 1;

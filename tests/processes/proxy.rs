@@ -26,6 +26,9 @@ pub struct Way {
     frozen_below: u64,
     /// What each piece of data waits.
     delay: Duration,
+    /// How many statements until the reply to one is lost, and its connection with
+    /// it; none are while this is not positive.
+    pub until_lost: Arc<AtomicI64>,
 }
 
 /// The proxy; it ends when dropped.
@@ -35,9 +38,6 @@ pub struct Proxy {
     pub way: watch::Sender<Way>,
     /// How many connections there have been.
     pub accepted: watch::Receiver<u64>,
-    /// How many statements until the reply to one is lost, and its connection with
-    /// it; none are while this is not positive.
-    pub until_lost: Arc<AtomicI64>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -48,21 +48,21 @@ impl Proxy {
         let target = target(&database);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let way = Way { target, cut: false, frozen: false, frozen_below: 0, delay: Duration::ZERO };
+        let until_lost = Arc::new(AtomicI64::new(0));
+        let way =
+            Way { target, cut: false, frozen: false, frozen_below: 0, delay: Duration::ZERO, until_lost };
         let (way, watching) = watch::channel(way);
         let (count, accepted) = watch::channel(0);
-        let until_lost = Arc::new(AtomicI64::new(0));
-        let losing = Arc::clone(&until_lost);
         let tasks = TaskTracker::new();
         let task = AbortOnDropHandle::new(tasks.clone().spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
                 let number = *count.borrow();
                 count.send_replace(number + 1);
-                tasks.spawn(carry(client, number, watching.clone(), Arc::clone(&losing)));
+                tasks.spawn(carry(client, number, watching.clone()));
             }
         }));
-        Self { address, database, way, accepted, until_lost, _task: task }
+        Self { address, database, way, accepted, _task: task }
     }
 
     /// The URL that leads through it.
@@ -119,7 +119,7 @@ pub fn target(url: &Url) -> Target {
     }
 }
 
-async fn carry(client: TcpStream, number: u64, mut way: watch::Receiver<Way>, losing: Arc<AtomicI64>) {
+async fn carry(client: TcpStream, number: u64, mut way: watch::Receiver<Way>) {
     if way.borrow().cut {
         return;
     }
@@ -131,11 +131,11 @@ async fn carry(client: TcpStream, number: u64, mut way: watch::Receiver<Way>, lo
         match target {
             Target::Socket(path) => {
                 let (server_from, server_to) = UnixStream::connect(path).await?.into_split();
-                pump_both(from, server_to, server_from, to, number, way, &losing).await
+                pump_both(from, server_to, server_from, to, number, way).await
             }
             Target::Address(address) => {
                 let (server_from, server_to) = TcpStream::connect(address).await?.into_split();
-                pump_both(from, server_to, server_from, to, number, way, &losing).await
+                pump_both(from, server_to, server_from, to, number, way).await
             }
         }
     };
@@ -162,8 +162,8 @@ async fn pump_both(
     to_client: impl AsyncWrite + Unpin,
     number: u64,
     way: watch::Receiver<Way>,
-    losing: &AtomicI64,
 ) -> std::io::Result<()> {
+    let losing = Arc::clone(&way.borrow().until_lost);
     let is_lost = AtomicBool::new(false);
     // A prepared statement is run by what begins with Bind.
     let out = |data: &[u8]| {
