@@ -2,6 +2,7 @@
 //! is up to date, its clock agrees with ours, and no key is missing here.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -68,11 +69,8 @@ impl Readiness {
     /// # Errors
     /// [`Unfit`], never for a database that is merely away.
     pub async fn watch(&self, service: &Arc<Service>) -> Result<(), Unfit> {
-        // Tried at the start, and again whenever it had been away: what has come
-        // back may be reached by another way.
-        let mut is_proven = false;
         loop {
-            let obstacle = look(service, &mut is_proven).await?;
+            let obstacle = look(service).await?;
             if service.stopping.is_cancelled() {
                 return Ok(());
             }
@@ -98,26 +96,28 @@ impl Readiness {
 /// # Errors
 /// [`Unfit`], never for a database that is merely away.
 pub async fn refuse_unfit(service: &Service) -> Result<(), Unfit> {
-    match check(service, &mut false).await {
+    match check(service).await {
         Ok(()) | Err(Unfit::Store(_)) => Ok(()),
         Err(unfit) => Err(unfit),
     }
 }
 
-async fn check(service: &Service, is_proven: &mut bool) -> Result<(), Unfit> {
-    if !*is_proven {
-        self_test::run_through(&service.store.pool).await?;
-        *is_proven = true;
+async fn check(service: &Service) -> Result<(), Unfit> {
+    let store = &service.store;
+    if !store.is_proven.load(Ordering::Relaxed) {
+        self_test::run_through(&store.pool).await?;
+        store.is_proven.store(true, Ordering::Relaxed);
     }
     let fingerprint = service.keyring.id_key().fingerprint();
     deployment::check(&service.store.pool, &fingerprint, service.clock.now()).await
 }
 
-async fn look(service: &Service, is_proven: &mut bool) -> Result<Obstacle, Unfit> {
-    match check(service, is_proven).await {
+async fn look(service: &Service) -> Result<Obstacle, Unfit> {
+    match check(service).await {
         Ok(()) => {}
         Err(Unfit::Store(error)) => {
-            *is_proven = false;
+            // What comes back may be reached by another way.
+            service.store.is_proven.store(false, Ordering::Relaxed);
             return Ok(Some(unavailable(&error)));
         }
         Err(unfit) => return Err(unfit),

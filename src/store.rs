@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
@@ -192,6 +193,8 @@ pub struct Store {
     pub pool: Pool,
     /// Whether there is room on its disk.
     pub room: Room,
+    /// Whether the way to it has been tried since it was last away.
+    pub is_proven: AtomicBool,
     /// Reads of accounts and profiles.
     pub accounts: Coalescer<accounts::ReadAccounts>,
     /// Reads of authorizations.
@@ -226,6 +229,7 @@ impl Store {
         Ok(Self {
             pool,
             room: Room::default(),
+            is_proven: AtomicBool::new(false),
             accounts: Coalescer::start(&options, metrics, tasks),
             authorizations: Coalescer::start(&options, metrics, tasks),
             claims: Coalescer::start(&options, metrics, tasks),

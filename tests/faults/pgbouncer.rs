@@ -4,14 +4,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use threads_identity::postgres::Options as ClusterOptions;
 use threads_identity::proto::v1::profile_service_client::ProfileServiceClient;
 use threads_identity::proto::v1::{
     BatchGetProfilesRequest, EraseUserRequest, ListAccountChangesRequest, WatchAccountsRequest,
 };
+use threads_identity::secret::DatabaseUrl;
 use threads_identity::simulator::Endpoint;
+use threads_identity::store::{self, self_test};
 use tokio::time::{sleep, timeout};
 use url::Url;
 
@@ -247,4 +249,21 @@ async fn a_pgbouncer_that_pools_by_session_is_good() {
     world.until_ready().await;
     assert!(world.link("user-0", 0).await.is_ok());
     world.end().await;
+}
+
+/// Without anything in between it costs some milliseconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trial_of_the_way_is_quick() {
+    let mut ground = Ground::new().await;
+    let pool = store::pool_of_one(&DatabaseUrl::new(ground.postgres.url())).unwrap();
+    self_test::run_through(&pool).await.unwrap();
+    let start = Instant::now();
+    for _ in 0..20 {
+        self_test::run_through(&pool).await.unwrap();
+    }
+    let each = start.elapsed() / 20;
+    eprintln!("the trial takes {each:?}");
+    // Generous for a machine that has much else to do.
+    assert!(each < Duration::from_secs(1), "{each:?}");
+    ground.postgres.stop().await;
 }
