@@ -12,6 +12,22 @@ test *args:
 endure:
     cargo test --test refreshing -- --ignored --nocapture
 
+# The service killed with -9 so many times while it links. Ten thousand take an hour or two.
+kill-links times="1000":
+    THREADS_IDENTITY_TIMES={{times}} cargo test --test faults -- --ignored --nocapture links_are_whole
+
+# So many calls given up at random moments, over a network with a delay.
+cut-calls times="10000":
+    THREADS_IDENTITY_TIMES={{times}} cargo test --test faults -- --ignored --nocapture ten_thousand_calls_cut
+
+# So many links, each of which loses the reply to one of its commits.
+lose-replies times="1000":
+    THREADS_IDENTITY_TIMES={{times}} cargo test --test faults -- --ignored --nocapture a_thousand_replies
+
+# Postgres crashed two hundred times under load.
+crash-postgres:
+    cargo test --test faults -- --ignored --nocapture a_database_that_crashes_two_hundred
+
 # Formats the code.
 fmt:
     cargo fmt

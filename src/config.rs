@@ -89,6 +89,10 @@ pub struct Config {
 pub struct Database {
     /// `url` or `url_file`. Only `serve` and `migrate` need it.
     pub url: Option<DatabaseUrl>,
+    /// `direct_url` or `direct_url_file`, default `url`: the way that no pooler
+    /// is on, for what needs a session of its own: `migrate`, `keys`, `erase` and
+    /// `audit`.
+    pub direct_url: Option<DatabaseUrl>,
     /// `pool_size`, default 8: connections for lists and rare writes. The reads
     /// and links that travel together own nine more, the events one.
     pub pool_size: u32,
@@ -191,7 +195,9 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<DatabaseUrl, ConfigError> {
         read_all(&read_file(file)?, folder(file), environment, |mut root| {
-            Database::read(root.section("database"), true).url
+            let section = root.section("database");
+            let is_direct = section.holds("direct_url") || section.holds("direct_url_file");
+            Database::read(section, !is_direct).for_sessions()
         })
     }
 
@@ -295,19 +301,28 @@ fn read_all<T>(
 
 impl Database {
     fn read(mut section: Section<'_>, required: bool) -> Self {
-        let url = section.secret("url").map(DatabaseUrl::new);
+        let url = read_database_url(&mut section, "url");
+        let direct_url = read_database_url(&mut section, "direct_url");
         if required && url.is_none() && !section.has_problems_in("url") {
             section.problem("url", "is required (or the variable DATABASE_URL)");
         }
-        if let Some(url) = &url
-            && !(url.expose().starts_with("postgres://") || url.expose().starts_with("postgresql://"))
-        {
-            section.problem("url", "must start with postgres://");
-        }
         let pool_size = section.integer("pool_size", 8, 1..=1000);
         section.finish();
-        Self { url, pool_size: u32::try_from(pool_size).unwrap_or(8) }
+        Self { url, direct_url, pool_size: u32::try_from(pool_size).unwrap_or(8) }
     }
+
+    /// The way for what needs a session of its own.
+    fn for_sessions(self) -> Option<DatabaseUrl> {
+        self.direct_url.or(self.url)
+    }
+}
+
+fn read_database_url(section: &mut Section<'_>, key: &str) -> Option<DatabaseUrl> {
+    let url = section.secret(key).map(DatabaseUrl::new)?;
+    if !(url.expose().starts_with("postgres://") || url.expose().starts_with("postgresql://")) {
+        section.problem(key, "must start with postgres://");
+    }
+    Some(url)
 }
 
 impl Provider {

@@ -4,12 +4,10 @@
 //! Everything here may be interrupted and repeated: each batch is one transaction,
 //! and what is erased is not found again.
 
-use sqlx::PgPool;
-
 use crate::error::Result;
 use crate::service::{App, Service};
-use crate::store::StoreError;
 use crate::store::erasures::{self, By, Cause, Named, Whom};
+use crate::store::{Pool, StoreError};
 
 /// The most accounts of one transaction, each of which is looked for in three
 /// more tables.
@@ -41,7 +39,7 @@ pub async fn erase_user(service: &Service, app: &App, user_id: &str, caller: &st
 /// # Errors
 /// [`StoreError`].
 pub async fn all_of_user(
-    pool: &PgPool,
+    pool: &Pool,
     app_id: &str,
     user_id: &str,
     by: By<'_>,
@@ -62,7 +60,7 @@ pub async fn all_of_user(
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn batch(pool: &PgPool, whom: Whom<'_>, by: By<'_>) -> std::result::Result<u64, StoreError> {
+pub async fn batch(pool: &Pool, whom: Whom<'_>, by: By<'_>) -> std::result::Result<u64, StoreError> {
     let mut tries = 1;
     loop {
         match erase(pool, whom, by).await {
@@ -72,7 +70,7 @@ pub async fn batch(pool: &PgPool, whom: Whom<'_>, by: By<'_>) -> std::result::Re
     }
 }
 
-async fn erase(pool: &PgPool, whom: Whom<'_>, by: By<'_>) -> std::result::Result<u64, StoreError> {
+async fn erase(pool: &Pool, whom: Whom<'_>, by: By<'_>) -> std::result::Result<u64, StoreError> {
     forget_bulk(pool, whom, by).await?;
     erasures::erase(pool, whom, by, limit()).await
 }
@@ -86,7 +84,7 @@ fn limit() -> i64 {
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn forget_bulk(pool: &PgPool, whom: Whom<'_>, by: By<'_>) -> std::result::Result<(), StoreError> {
+pub async fn forget_bulk(pool: &Pool, whom: Whom<'_>, by: By<'_>) -> std::result::Result<(), StoreError> {
     let due = erasures::due(pool, whom, by.now, limit()).await?;
     while erasures::forget(pool, whom, &due, by.now, FORGET_BATCH.into()).await? >= FORGET_BATCH.into() {}
     Ok(())

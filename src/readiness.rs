@@ -2,6 +2,7 @@
 //! is up to date, its clock agrees with ours, and no key is missing here.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -9,7 +10,7 @@ use tokio::time::sleep;
 
 use crate::service::{CLOCK_SKEW_MAX, Service};
 use crate::store::deployment::{self, Unfit};
-use crate::store::{StoreError, keys};
+use crate::store::{StoreError, keys, self_test};
 
 /// How often it is looked at while all is well, and while it is not.
 const LOOK_READY: Duration = Duration::from_secs(30);
@@ -62,7 +63,8 @@ impl Readiness {
 
     /// Looks again and again until the service stops. Ends early only for what
     /// must end the process: a database that belongs to another keyring, is older
-    /// than this version, or was put back and may hold people who were erased.
+    /// than this version, or was put back and may hold people who were erased, and
+    /// a way to it that mixes up statements.
     ///
     /// # Errors
     /// [`Unfit`], never for a database that is merely away.
@@ -101,6 +103,11 @@ pub async fn refuse_unfit(service: &Service) -> Result<(), Unfit> {
 }
 
 async fn check(service: &Service) -> Result<(), Unfit> {
+    let store = &service.store;
+    if !store.is_proven.load(Ordering::Relaxed) {
+        self_test::run_through(&store.pool).await?;
+        store.is_proven.store(true, Ordering::Relaxed);
+    }
     let fingerprint = service.keyring.id_key().fingerprint();
     deployment::check(&service.store.pool, &fingerprint, service.clock.now()).await
 }
@@ -108,7 +115,11 @@ async fn check(service: &Service) -> Result<(), Unfit> {
 async fn look(service: &Service) -> Result<Obstacle, Unfit> {
     match check(service).await {
         Ok(()) => {}
-        Err(Unfit::Store(error)) => return Ok(Some(unavailable(&error))),
+        Err(Unfit::Store(error)) => {
+            // What comes back may be reached by another way.
+            service.store.is_proven.store(false, Ordering::Relaxed);
+            return Ok(Some(unavailable(&error)));
+        }
         Err(unfit) => return Err(unfit),
     }
     let skew = match service.clock_skew().await {

@@ -97,6 +97,8 @@ async fn is_fit(service: &Service) -> Result<bool> {
         tracing::error!("nothing is refreshed: this process' clock and Postgres' are far apart");
         return Ok(false);
     }
+    // A token that is refreshed and cannot be stored is lost, and the one before with it.
+    service.store.room.require(&service.store.pool).await?;
     service.keyring.set_retired(keys::retired(&service.store.pool).await?);
     let is_current = service.keyring.require_current().is_ok();
     if !is_current {

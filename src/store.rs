@@ -4,14 +4,13 @@
 //! decided in the flows. Times come in as arguments, because the clock does.
 
 use std::io;
-use std::str::FromStr as _;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Postgres};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection as _, PgConnection};
 use time::OffsetDateTime;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -34,12 +33,24 @@ pub mod gauges;
 pub mod housekeeping;
 pub mod keys;
 pub mod links;
+mod migration;
+mod options;
+mod owned;
+mod pool;
 pub mod refreshes;
+pub mod room;
+pub mod self_test;
 pub mod settlements;
 pub mod tail;
 pub mod tokens;
 
+pub use migration::{MigrateError, migrate, migrate_within};
+pub use options::{UrlError, connect_options};
+pub use pool::Pool;
+
 use coalescer::Coalescer;
+use pool::run;
+use room::Room;
 use tail::Tail;
 
 /// The schema, compiled in.
@@ -49,6 +60,9 @@ pub static MIGRATOR: Migrator = sqlx::migrate!();
 const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// How long a call waits for a connection of the pool.
 const ACQUIRE_MAX: Duration = Duration::from_secs(2);
+/// How long after a failed connection attempt the next one may start, in each
+/// coalescer and in the pool.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
 
 /// The longest that a statement may take, on top of Postgres' own limit: a
 /// network that swallows everything never answers.
@@ -71,6 +85,15 @@ pub enum StoreError {
     Refused(String),
 }
 
+impl StoreError {
+    /// Nothing more can be written.
+    pub const DISK_FULL: Self = Self::Unavailable("its disk is full");
+    /// `PgBouncer` does not let the options pass that a connection begins with.
+    pub(crate) const OPTIONS_REFUSED: Self = Self::Unavailable(
+        "PgBouncer refuses the connection's options: its ignore_startup_parameters must name `options`",
+    );
+}
+
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         let reason = match error {
@@ -91,7 +114,11 @@ impl From<sqlx::Error> for StoreError {
                     "40001" | "40P01" => Self::Conflict,
                     "55P03" => Self::Unavailable("a lock was not free in time"),
                     "57014" => Self::Unavailable("a statement took too long"),
-                    "53100" => Self::Unavailable("its disk is full"),
+                    "53100" => Self::DISK_FULL,
+                    // What a PgBouncer says that has not been told to let our options pass.
+                    "08P01" if database.message().starts_with("unsupported startup parameter") => {
+                        Self::OPTIONS_REFUSED
+                    }
                     "53300" => Self::Unavailable("it takes no more connections"),
                     "25006" => Self::Unavailable("it is read-only"),
                     "42P01" | "3F000" => {
@@ -110,9 +137,13 @@ impl From<sqlx::Error> for StoreError {
             {
                 Self::Unavailable("nothing listens where database.url points")
             }
-            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => {
-                Self::Unavailable("the connection broke")
+            sqlx::Error::Tls(error) if error.to_string() == "server does not support TLS" => {
+                Self::Unavailable("it offers no TLS, which the sslmode of database.url asks for")
             }
+            sqlx::Error::Tls(_) => {
+                Self::Unavailable("TLS failed: see sslmode and sslrootcert of database.url")
+            }
+            sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => Self::Unavailable("the connection broke"),
             sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => Self::Unavailable("the pool is closed"),
             sqlx::Error::ColumnDecode { index, .. } => {
                 Self::Refused(format!("column {index} does not decode"))
@@ -160,7 +191,11 @@ impl CorruptRow {
 /// The database, for one service.
 pub struct Store {
     /// For lists and rare writes; guarded, see `guard`.
-    pub pool: PgPool,
+    pub pool: Pool,
+    /// Whether there is room on its disk.
+    pub room: Room,
+    /// Whether the way to it has been tried since it was last away.
+    pub is_proven: AtomicBool,
     /// Reads of accounts and profiles.
     pub accounts: Coalescer<accounts::ReadAccounts>,
     /// Reads of authorizations.
@@ -190,10 +225,12 @@ impl Store {
         let options = connect_options(url)?;
         // Apart from the work that a shutdown waits for: these end with the store.
         let tasks = &TaskTracker::new();
-        let pool = pool(options.clone(), pool_size);
+        let pool = Pool::new(options.clone(), pool_size);
         let options = Arc::new(options);
         Ok(Self {
             pool,
+            room: Room::default(),
+            is_proven: AtomicBool::new(false),
             accounts: Coalescer::start(&options, metrics, tasks),
             authorizations: Coalescer::start(&options, metrics, tasks),
             claims: Coalescer::start(&options, metrics, tasks),
@@ -207,77 +244,12 @@ impl Store {
     }
 }
 
-/// A database URL that cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("database.url is not a Postgres URL such as postgres://user:password@host/database")]
-pub struct UrlError;
-
-/// The options of every connection.
-///
-/// # Errors
-/// If the URL cannot be read.
-pub fn connect_options(url: &DatabaseUrl) -> Result<PgConnectOptions, UrlError> {
-    let options = PgConnectOptions::from_str(url.expose()).map_err(|_| UrlError)?;
-    Ok(options
-        .application_name("threads-identity")
-        .options([
-            ("statement_timeout", "2s"),
-            // Longer than Postgres' deadlock_timeout of 1 s: a circle is to end as a
-            // deadlock, which is tried again, and not as a lock that was not free.
-            ("lock_timeout", "1500ms"),
-            ("idle_in_transaction_session_timeout", "5s"),
-        ])
-        .disable_statement_logging())
-}
-
 /// A pool of one guarded connection, for a command beside the service.
 ///
 /// # Errors
 /// If the URL cannot be read.
-pub fn pool_of_one(url: &DatabaseUrl) -> Result<PgPool, UrlError> {
-    Ok(pool(connect_options(url)?, 1))
-}
-
-fn pool(options: PgConnectOptions, size: u32) -> PgPool {
-    PgPoolOptions::new()
-        .max_connections(size)
-        .acquire_timeout(ACQUIRE_MAX)
-        .test_before_acquire(false)
-        .before_acquire(|connection, _| Box::pin(guard(connection)))
-        .after_connect(|connection, _| {
-            Box::pin(
-                async move { if guard(connection).await? { Ok(()) } else { Err(sqlx::Error::PoolClosed) } },
-            )
-        })
-        .connect_lazy_with(options)
-}
-
-/// Runs a statement on a connection of the pool, for at most [`RUN_MAX`].
-async fn run<T>(
-    pool: &PgPool,
-    statement: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
-) -> Result<T, StoreError> {
-    let mut lent = Lent(Some(pool.acquire().await?));
-    let Some(connection) = &mut lent.0 else { return Err(StoreError::Unavailable("no connection")) };
-    match timeout(RUN_MAX, statement(connection)).await {
-        Ok(result) => {
-            drop(lent.0.take());
-            Ok(result?)
-        }
-        Err(_) => Err(StoreError::Unavailable("a statement got no answer in time")),
-    }
-}
-
-/// A connection of the pool while a statement runs on it. If that is given up,
-/// the connection does not go back: the pool would ping it first, and behind a
-/// network that swallows everything wait for the answer, and keep its place, for
-/// ever.
-struct Lent(Option<PoolConnection<Postgres>>);
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        self.0.take().map(PoolConnection::detach);
-    }
+pub fn pool_of_one(url: &DatabaseUrl) -> Result<Pool, UrlError> {
+    Ok(Pool::new(connect_options(url)?, 1))
 }
 
 /// Whether a connection may be lent out. One round trip in place of the ping it
@@ -311,40 +283,6 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError>
     }
 }
 
-/// Brings the schema up to date. Replicas that do so at once wait for each
-/// other.
-///
-/// # Errors
-/// If the database cannot be reached or a migration fails.
-pub async fn migrate(url: &DatabaseUrl) -> Result<(), MigrateError> {
-    let options = connect_options(url)?;
-    // Migrations may take their time, but not wait for a lock for ever.
-    let options = options.options([("statement_timeout", "0"), ("lock_timeout", "60s")]);
-    let mut connection = PgConnection::connect_with(&options).await.map_err(|error| {
-        MigrateError::Unreachable(match StoreError::from(error) {
-            StoreError::Unavailable(why) => why,
-            _ => "it refuses the connection",
-        })
-    })?;
-    MIGRATOR.run_direct(None, &mut connection, false).await?;
-    let _ = connection.close().await;
-    Ok(())
-}
-
-/// Why the schema could not be brought up to date.
-#[derive(Debug, thiserror::Error)]
-pub enum MigrateError {
-    /// The URL cannot be read.
-    #[error(transparent)]
-    Url(#[from] UrlError),
-    /// The database does not answer.
-    #[error("the database is unavailable: {0}")]
-    Unreachable(&'static str),
-    /// A migration failed; what it did is undone.
-    #[error("a migration failed")]
-    Failed(#[from] sqlx::migrate::MigrateError),
-}
-
 /// Joins scopes as they are stored.
 #[must_use]
 pub fn join_scopes(scopes: &[String]) -> String {
@@ -361,7 +299,7 @@ pub fn split_scopes(scopes: &str) -> Vec<String> {
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn postgres_time(pool: &PgPool) -> Result<OffsetDateTime, StoreError> {
+pub async fn postgres_time(pool: &Pool) -> Result<OffsetDateTime, StoreError> {
     let query = sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#);
     run(pool, async |connection| query.fetch_one(connection).await).await
 }

@@ -200,6 +200,10 @@ async fn begin(
     let ending = matches!(answer, Answer::Denied).then(|| Ending::new(Reason::AuthorizationDenied));
     let claim = claim(service, app, request, answer, ending);
     let held = Held { claim_id: claim.claim_id, consent_time: claim.now, request: request.clone() };
+    if claim.ending.is_none() {
+        // Before the code is spent for a token that could not be stored.
+        service.store.room.require(&service.store.pool).await?;
+    }
     match (service.store.claims.submit(claim).await?, answer) {
         (Claimed::Taken, _) => Ok(None),
         (_, Answer::Denied) => Err(failure(Reason::AuthorizationDenied, request.id)),

@@ -95,7 +95,11 @@ async fn store_short_lived(service: &Service, app: &App, held: &Held, short: &Sh
         sealed: service.keyring.seal(short_lived_place(app, held), &plaintext),
         expire_time: service.clock.now() + SHORT_LIFETIME,
     };
-    service.store.short_lived.submit(write).await?;
+    let stored = service.store.short_lived.submit(write).await;
+    if let Err(error) = &stored {
+        service.store.room.heed(error).await;
+    }
+    stored?;
     Ok(())
 }
 
@@ -151,6 +155,7 @@ async fn conclude(
         }
         Ok(Linked::ClaimLost) => Ok(None),
         Err(error) => {
+            service.store.room.heed(&error).await;
             release(service, held, false, None).await;
             Err(Error::from(error).with("authorization_id", id))
         }

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sqlx::PgPool;
 use time::OffsetDateTime;
 
 use super::progress::Progress;
@@ -18,7 +17,7 @@ use crate::ids::{AccountId, ThreadsUserId, USER_ID_MAX};
 use crate::sealing::Keyring;
 use crate::secret::DatabaseUrl;
 use crate::store::erasures::{By, Cause, Named, Whom, count_of_user, due, ledger};
-use crate::store::{self, StoreError};
+use crate::store::{self, Pool, StoreError};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -95,7 +94,7 @@ fn tell(args: &EraseArgs, app: &str, done: &Done) {
 
 /// An erasing that goes on, or is only counted.
 struct Work<'a> {
-    pool: PgPool,
+    pool: Pool,
     by: By<'a>,
     dry_run: bool,
 }

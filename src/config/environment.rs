@@ -12,9 +12,11 @@ use super::section::Problems;
 const PREFIX: &str = "THREADS_IDENTITY__";
 
 /// Short names for scalars: variable, section, key.
-const SCALARS: [(&str, &str, &str); 4] = [
+const SCALARS: [(&str, &str, &str); 6] = [
     ("DATABASE_URL", "database", "url"),
     ("DATABASE_URL_FILE", "database", "url_file"),
+    ("DATABASE_DIRECT_URL", "database", "direct_url"),
+    ("DATABASE_DIRECT_URL_FILE", "database", "direct_url_file"),
     ("THREADS_IDENTITY_KEY", "keys", "value"),
     ("THREADS_IDENTITY_KEY_FILE", "keys", "file"),
 ];

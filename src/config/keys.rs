@@ -46,7 +46,8 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<(Option<DatabaseUrl>, Option<Keys>), ConfigError> {
         read_all(&read_file(file)?, folder(file), environment, |mut root| {
-            Some((Database::read(root.section("database"), false).url, read(root.section("keys"), false)))
+            let database = Database::read(root.section("database"), false).for_sessions();
+            Some((database, read(root.section("keys"), false)))
         })
     }
 }

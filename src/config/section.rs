@@ -53,6 +53,11 @@ impl<'a> Section<'a> {
         self.problems.0.borrow().iter().any(|problem| problem.starts_with(&key))
     }
 
+    /// Whether a key is set, whatever to.
+    pub(super) fn holds(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
     /// A table below this one; empty when it is absent.
     pub(super) fn section(&mut self, key: &str) -> Section<'a> {
         let table = match self.table.remove(key) {

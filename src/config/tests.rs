@@ -182,6 +182,20 @@ fn the_commands_that_look_after_keys_need_nothing_else() {
     let both = [("DATABASE_URL", "postgres://db/x"), ("THREADS_IDENTITY_KEY_FILE", "k.toml")];
     let (url, keys) = Config::load_database_and_keys(None, environment(&both)).unwrap();
     assert!(url.is_some() && matches!(keys, Some(Keys::File { path, .. }) if path == Path::new("k.toml")));
+    // What needs a session of its own goes past the pooler, where there is a way.
+    let direct = [("DATABASE_URL", "postgres://pooler/x"), ("DATABASE_DIRECT_URL", "postgres://db/x")];
+    let (url, _) = Config::load_database_and_keys(None, environment(&direct)).unwrap();
+    assert_eq!(url.unwrap().expose(), "postgres://db/x");
+    assert_eq!(Config::load_database_url(None, environment(&direct)).unwrap().expose(), "postgres://db/x");
+    let alone = [("DATABASE_DIRECT_URL", "postgres://db/x")];
+    assert!(Config::load_database_url(None, environment(&alone)).is_ok());
+    assert!(
+        Config::load_database_url(None, environment(&[])).unwrap_err().to_string().contains("database.url:")
+    );
+    let wrong = [("DATABASE_URL", "postgres://db/x"), ("DATABASE_DIRECT_URL", "mysql://canary")];
+    let error = Config::load_database_url(None, environment(&wrong)).unwrap_err().to_string();
+    assert!(error.contains("database.direct_url: must start with postgres://"), "{error}");
+    assert!(!error.contains("canary"), "{error}");
     let wrong = [("DATABASE_URL", "mysql://canary")];
     let error = Config::load_database_and_keys(None, environment(&wrong)).unwrap_err().to_string();
     assert!(error.contains("database.url:") && !error.contains("canary"), "{error}");

@@ -225,7 +225,8 @@ impl PidFile {
         Self {
             // Negative while a single-user server has the directory.
             pid: lines.next().and_then(|line| line.parse().ok()),
-            ready: lines.nth(6) == Some("ready"),
+            // A standby takes connections too, and never becomes more than that.
+            ready: matches!(lines.nth(6), Some("ready" | "standby")),
         }
     }
 }
@@ -277,6 +278,7 @@ mod tests {
         let lines = "71\n/data\n1700000000\n5432\n/socket\n\n  123 4\nready   \n";
         let ready = PidFile { pid: Some(71), ready: true };
         assert_eq!(PidFile::parse(lines), ready);
+        assert_eq!(PidFile::parse(&lines.replace("ready  ", "standby")), ready);
         assert!(!PidFile::parse(&lines.replace("ready", "starting")).ready);
         assert_eq!(PidFile::parse(""), PidFile { pid: None, ready: false });
     }

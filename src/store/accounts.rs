@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::coalescer::Batch;
-use super::{CorruptRow, StoreError, run, split_scopes};
+use super::{CorruptRow, Pool, StoreError, run, split_scopes};
 use crate::ids::{AccountId, ThreadsUserId};
 use crate::profile::Profile;
 use crate::states::{AccountState, StateReason};
@@ -201,7 +201,7 @@ pub struct Filter<'a> {
 /// # Errors
 /// [`StoreError`].
 pub async fn page(
-    pool: &PgPool,
+    pool: &Pool,
     filter: &Filter<'_>,
     after: Option<AccountId>,
     limit: i64,
@@ -273,7 +273,7 @@ pub struct Unlinking<'a> {
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn unlink(pool: &PgPool, unlinking: &Unlinking<'_>) -> Result<Option<Account>, StoreError> {
+pub async fn unlink(pool: &Pool, unlinking: &Unlinking<'_>) -> Result<Option<Account>, StoreError> {
     let query = sqlx::query_as!(
         AccountRow,
         r#"with unlinked as (
@@ -327,7 +327,7 @@ pub async fn unlink(pool: &PgPool, unlinking: &Unlinking<'_>) -> Result<Option<A
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn has_taken(pool: &PgPool, id: AccountId, issue_time: OffsetDateTime) -> Result<bool, StoreError> {
+pub async fn has_taken(pool: &Pool, id: AccountId, issue_time: OffsetDateTime) -> Result<bool, StoreError> {
     let query = sqlx::query_scalar!(
         r#"select exists (select from accounts where account_id = $1 and deauthorize_time >= $2) as "taken!""#,
         id.0,
@@ -342,7 +342,7 @@ pub async fn has_taken(pool: &PgPool, id: AccountId, issue_time: OffsetDateTime)
 /// # Errors
 /// [`StoreError`].
 pub async fn store_profile(
-    pool: &PgPool,
+    pool: &Pool,
     id: AccountId,
     authorize_time: OffsetDateTime,
     profile: &Profile,

@@ -3,11 +3,11 @@
 
 use futures_util::TryStreamExt as _;
 use serde::Serialize;
-use sqlx::{Connection as _, PgConnection, PgPool};
+use sqlx::{Connection as _, PgConnection};
 use time::OffsetDateTime;
 use tokio::time::timeout;
 
-use super::{CONNECT_MAX, StoreError, UrlError, connect_options, run};
+use super::{CONNECT_MAX, Pool, StoreError, UrlError, connect_options, run};
 use crate::ids::{AccountId, AuthorizationId};
 use crate::secret::DatabaseUrl;
 
@@ -35,7 +35,7 @@ impl Attempted {
 /// # Errors
 /// [`StoreError`].
 pub async fn attempted(
-    pool: &PgPool,
+    pool: &Pool,
     what: Attempted,
     app_id: &str,
     id: AuthorizationId,
@@ -63,7 +63,7 @@ pub async fn attempted(
 /// # Errors
 /// [`StoreError`].
 pub async fn note_once(
-    pool: &PgPool,
+    pool: &Pool,
     app_id: &str,
     id: AccountId,
     caller: &str,

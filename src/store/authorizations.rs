@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::coalescer::Batch;
-use super::{CorruptRow, StoreError, run, split_scopes};
+use super::{CorruptRow, Pool, StoreError, run, split_scopes};
 use crate::error::Reason;
 use crate::ids::{AccountId, AuthorizationId};
 use crate::states::{AuthorizationState, LinkOutcome, StateReason, Step};
@@ -208,7 +208,7 @@ impl Batch for ReadAuthorizations {
 /// # Errors
 /// [`StoreError`].
 pub async fn interrupted(
-    pool: &PgPool,
+    pool: &Pool,
     apps: &[String],
     closed_since: OffsetDateTime,
     now: OffsetDateTime,

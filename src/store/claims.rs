@@ -2,13 +2,13 @@
 //! and `codes` as they are written. Whoever holds the claim may write; everybody
 //! else's statement finds no row.
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::authorizations::Ending;
 use super::coalescer::Batch;
-use super::{CorruptRow, StoreError, join_scopes, run};
+use super::{CorruptRow, Pool, StoreError, join_scopes, run};
 use crate::error::Reason;
 use crate::ids::{AccountId, AuthorizationId};
 use crate::states::{StateReason, Step};
@@ -230,7 +230,7 @@ pub struct Resumed {
 /// # Errors
 /// [`StoreError`].
 pub async fn resume(
-    pool: &PgPool,
+    pool: &Pool,
     id: AuthorizationId,
     claim_id: Uuid,
     claim_expire_time: OffsetDateTime,
@@ -267,7 +267,7 @@ pub async fn resume(
 /// # Errors
 /// [`StoreError`].
 pub async fn release(
-    pool: &PgPool,
+    pool: &Pool,
     id: AuthorizationId,
     claim_id: Uuid,
     unsent: bool,
@@ -295,7 +295,7 @@ pub async fn release(
 /// # Errors
 /// [`StoreError`].
 pub async fn end_dead(
-    pool: &PgPool,
+    pool: &Pool,
     closed_since: OffsetDateTime,
     now: OffsetDateTime,
     limit: i64,
@@ -329,7 +329,7 @@ pub async fn end_dead(
 /// # Errors
 /// [`StoreError`].
 pub async fn end(
-    pool: &PgPool,
+    pool: &Pool,
     id: AuthorizationId,
     claim_id: Uuid,
     ending: Ending,

@@ -13,7 +13,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
@@ -22,15 +21,14 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::{RUN_MAX, StoreError, connect};
+use super::owned::Owned;
+use super::{RECONNECT_PAUSE, RUN_MAX, StoreError};
 use crate::metrics::{BatchLabels, Metrics};
 
 /// The most requests in one statement.
 const BATCH_MAX: usize = 256;
 /// The most requests that wait; one more is OVERLOADED.
 const QUEUE_MAX: usize = 4096;
-/// How long after a failed connection attempt the next one may start.
-const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
 /// How often a batch that lost against another transaction is tried.
 const CONFLICT_TRIES: usize = 3;
 
@@ -111,7 +109,7 @@ struct Worker<B: Batch> {
     /// Requests for a row that the batch before wrote already.
     held: Vec<Waiting<B>>,
     options: Arc<PgConnectOptions>,
-    connection: Option<PgConnection>,
+    connection: Option<Owned>,
     last_failure: Option<Instant>,
     metrics: Arc<Metrics>,
 }
@@ -130,8 +128,8 @@ impl<B: Batch> Worker<B> {
                 self.serve(batch).await;
             }
         }
-        if let Some(connection) = self.connection {
-            let _ = timeout(RUN_MAX, connection.close()).await;
+        if let Some(owned) = self.connection {
+            let _ = timeout(RUN_MAX, owned.connection.close()).await;
         }
     }
 
@@ -197,6 +195,7 @@ impl<B: Batch> Worker<B> {
         let mut tries = 0;
         loop {
             tries += 1;
+            self.connection.take_if(|owned| owned.is_old());
             let fresh = self.connection.is_none();
             let error = match self.run_once(requests).await {
                 Ok(answers) if answers.len() == requests.len() => return Ok(answers),
@@ -216,16 +215,16 @@ impl<B: Batch> Worker<B> {
     }
 
     async fn run_once(&mut self, requests: &[B::Request]) -> Result<Vec<B::Answer>, StoreError> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
+        let mut owned = match self.connection.take() {
+            Some(owned) => owned,
             None => self.connect().await?,
         };
         let labels = BatchLabels { batch: B::NAME };
         self.metrics.batches.get_or_create(&labels).inc();
         self.metrics.batch_rows.get_or_create(&labels).inc_by(requests.len() as u64);
-        match timeout(RUN_MAX, B::run(&mut connection, requests)).await {
+        match timeout(RUN_MAX, B::run(&mut owned.connection, requests)).await {
             Ok(Ok(answers)) => {
-                self.connection = Some(connection);
+                self.connection = Some(owned);
                 Ok(answers)
             }
             Ok(Err(error)) => {
@@ -233,7 +232,7 @@ impl<B: Batch> Worker<B> {
                 if broken {
                     self.metrics.connections_replaced.inc();
                 } else {
-                    self.connection = Some(connection);
+                    self.connection = Some(owned);
                 }
                 Err(StoreError::from(error))
             }
@@ -244,16 +243,16 @@ impl<B: Batch> Worker<B> {
         }
     }
 
-    async fn connect(&mut self) -> Result<PgConnection, StoreError> {
+    async fn connect(&mut self) -> Result<Owned, StoreError> {
         // While Postgres is away those who wait are told at once, not queued
         // behind one connection attempt each.
         if self.last_failure.is_some_and(|at| at.elapsed() < RECONNECT_PAUSE) {
             return Err(StoreError::Unavailable("no connection"));
         }
-        match connect(&self.options).await {
-            Ok(connection) => {
+        match Owned::connect(&self.options).await {
+            Ok(owned) => {
                 self.last_failure = None;
-                Ok(connection)
+                Ok(owned)
             }
             Err(error) => {
                 self.last_failure = Some(Instant::now());

@@ -1,11 +1,11 @@
 //! The table `deletion_requests`: what people who asked to be forgotten may look
 //! up. It names nobody.
 
-use sqlx::{Connection as _, PgConnection, PgPool};
+use sqlx::{Connection as _, PgConnection};
 use time::OffsetDateTime;
 
 use super::erasures::{By, Named, Whom, erase_within};
-use super::{StoreError, run};
+use super::{Pool, StoreError, run};
 use crate::ids::ConfirmationCode;
 
 /// What was done for a request.
@@ -35,7 +35,7 @@ pub struct Shown {
 /// # Errors
 /// [`StoreError`]; then nothing is done.
 pub async fn carry_out(
-    pool: &PgPool,
+    pool: &Pool,
     named: &Named,
     consented_until: Option<OffsetDateTime>,
     code: &ConfirmationCode,
@@ -90,7 +90,7 @@ pub async fn carry_out(
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn find(pool: &PgPool, code: &ConfirmationCode) -> Result<Option<Shown>, StoreError> {
+pub async fn find(pool: &Pool, code: &ConfirmationCode) -> Result<Option<Shown>, StoreError> {
     let hash = code.hash();
     let query = sqlx::query!(
         "select request_time, complete_time from deletion_requests where code_hash = $1",
@@ -105,7 +105,7 @@ pub async fn find(pool: &PgPool, code: &ConfirmationCode) -> Result<Option<Shown
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn remove(pool: &PgPool, until: OffsetDateTime, limit: i64) -> Result<u64, StoreError> {
+pub async fn remove(pool: &Pool, until: OffsetDateTime, limit: i64) -> Result<u64, StoreError> {
     let query = sqlx::query!(
         "with old as (
              select code_hash from deletion_requests where request_time <= $1 order by request_time limit $2

@@ -1,16 +1,15 @@
 //! Whether this database and this process belong together.
 
-use sqlx::PgPool;
 use time::OffsetDateTime;
 
-use super::{MIGRATOR, StoreError, run};
+use super::{MIGRATOR, Pool, StoreError, run};
 
 /// Why a database is not to be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Unfit {
     /// It could not be asked.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// Its schema is older than this version needs.
     #[error("the schema is not up to date: run `threads-identity migrate`")]
     SchemaOld,
@@ -26,6 +25,34 @@ pub enum Unfit {
          run `threads-identity erase --replay FILE` with the ledger that was kept beside the backup"
     )]
     ReplayRequired,
+    /// What pools connections in between mixes up their statements.
+    #[error(
+        "database.url: what pools the connections to Postgres hands out other statements' rows: use PgBouncer 1.21 \
+         or newer with max_prepared_statements = 200 (at least 100), or pool_mode = session"
+    )]
+    Pooled,
+    /// What pools connections in between refuses ours.
+    #[error(
+        "database.url: PgBouncer refuses the options that a connection begins with: set \
+         ignore_startup_parameters = options there, and give the role of the service its limits with \
+         `alter role NAME set statement_timeout = '2s'; alter role NAME set lock_timeout = '1500ms'; \
+         alter role NAME set idle_in_transaction_session_timeout = '5s'`"
+    )]
+    OptionsRefused,
+    /// What pools connections in between drops our limits.
+    #[error(
+        "database.url: the sessions have no limits, because PgBouncer ignores the options that a connection \
+         begins with: give them to the role of the service, `alter role NAME set statement_timeout = '2s'; \
+         alter role NAME set lock_timeout = '1500ms'; \
+         alter role NAME set idle_in_transaction_session_timeout = '5s'`, and let PgBouncer reconnect"
+    )]
+    Unlimited,
+}
+
+impl From<StoreError> for Unfit {
+    fn from(error: StoreError) -> Self {
+        if error == StoreError::OPTIONS_REFUSED { Self::OptionsRefused } else { Self::Store(error) }
+    }
 }
 
 /// Checks schema and id key, and that nobody who was erased is back. The first process to come gives the database its
@@ -33,7 +60,7 @@ pub enum Unfit {
 ///
 /// # Errors
 /// [`Unfit`].
-pub async fn check(pool: &PgPool, fingerprint: &[u8; 32], now: OffsetDateTime) -> Result<(), Unfit> {
+pub async fn check(pool: &Pool, fingerprint: &[u8; 32], now: OffsetDateTime) -> Result<(), Unfit> {
     let query = sqlx::query_scalar!("select version from _sqlx_migrations where success");
     let applied = run(pool, async |connection| query.fetch_all(connection).await).await?;
     if MIGRATOR.iter().any(|migration| !applied.contains(&migration.version)) {

@@ -1,11 +1,11 @@
 //! Erasing: accounts, every name that stands elsewhere, and the ledger of what
 //! was erased. Whoever asks for it, it is this one transaction.
 
-use sqlx::{Connection as _, PgConnection, PgPool};
+use sqlx::{Connection as _, PgConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{StoreError, run};
+use super::{Pool, StoreError, run};
 use crate::ids::AccountId;
 
 pub mod ledger;
@@ -136,7 +136,7 @@ impl<'a> Whom<'a> {
 ///
 /// # Errors
 /// [`StoreError`]; then nothing is done.
-pub async fn erase(pool: &PgPool, whom: Whom<'_>, by: By<'_>, limit: i64) -> Result<u64, StoreError> {
+pub async fn erase(pool: &Pool, whom: Whom<'_>, by: By<'_>, limit: i64) -> Result<u64, StoreError> {
     let work = async |connection: &mut PgConnection| {
         let mut transaction = connection.begin().await?;
         let erased = erase_within(&mut transaction, whom, by, limit).await?;
@@ -192,7 +192,7 @@ pub(super) async fn erase_within(
 /// # Errors
 /// [`StoreError`].
 pub async fn forget(
-    pool: &PgPool,
+    pool: &Pool,
     whom: Whom<'_>,
     due: &[AccountId],
     now: OffsetDateTime,
@@ -214,7 +214,7 @@ pub async fn forget(
 /// # Errors
 /// [`StoreError`].
 pub async fn due(
-    pool: &PgPool,
+    pool: &Pool,
     whom: Whom<'_>,
     now: OffsetDateTime,
     limit: i64,
@@ -247,7 +247,7 @@ pub async fn due(
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn count_of_user(pool: &PgPool, app_id: &str, user_id: &str) -> Result<u64, StoreError> {
+pub async fn count_of_user(pool: &Pool, app_id: &str, user_id: &str) -> Result<u64, StoreError> {
     let query = sqlx::query_scalar!(
         r#"select count(*) as "count!" from accounts where app_id = $1 and user_id = $2"#,
         app_id,

@@ -6,13 +6,13 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::accounts::{Account, ReadAccounts};
 use super::coalescer::Coalescer;
-use super::{StoreError, run};
+use super::{Pool, StoreError, run};
 use crate::ids::AccountId;
 use crate::secret::sha256;
 use crate::states::ChangeKind;
@@ -248,7 +248,7 @@ pub struct Page {
 /// # Errors
 /// [`StoreError`].
 pub async fn page(
-    pool: &PgPool,
+    pool: &Pool,
     accounts: &Coalescer<ReadAccounts>,
     interest: &Interest,
     after: i64,

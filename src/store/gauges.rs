@@ -1,10 +1,9 @@
 //! What is measured of the tables themselves, by queries that stay cheap however
 //! many rows there are.
 
-use sqlx::PgPool;
 use time::OffsetDateTime;
 
-use super::{StoreError, run};
+use super::{Pool, StoreError, run};
 
 /// When the tokens of those ACTIVE accounts expire whose tokens expire first, in
 /// that order, up to `until` and `limit` of them.
@@ -12,7 +11,7 @@ use super::{StoreError, run};
 /// # Errors
 /// [`StoreError`].
 pub async fn next_expiries(
-    pool: &PgPool,
+    pool: &Pool,
     until: OffsetDateTime,
     limit: i64,
 ) -> Result<Vec<OffsetDateTime>, StoreError> {
@@ -33,7 +32,7 @@ pub async fn next_expiries(
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn oldest_due_refresh(pool: &PgPool) -> Result<Option<OffsetDateTime>, StoreError> {
+pub async fn oldest_due_refresh(pool: &Pool) -> Result<Option<OffsetDateTime>, StoreError> {
     // Two looks at the ends of two indexes.
     let query = sqlx::query_scalar!(
         "select least((select min(next_refresh_time) from accounts where state = 'ACTIVE'),

@@ -4,11 +4,10 @@
 //! everywhere, so that neither two replicas nor a batch of links or token fetches
 //! wait for each other in a circle; whoever comes second finds nothing left to do.
 
-use sqlx::PgPool;
 use time::OffsetDateTime;
 
 use super::erasures::Named;
-use super::{StoreError, run};
+use super::{Pool, StoreError, run};
 use crate::ids::{AccountId, AuthorizationId};
 
 /// Removes authorizations that ended at `until` or before. Those in progress have
@@ -17,7 +16,7 @@ use crate::ids::{AccountId, AuthorizationId};
 /// # Errors
 /// [`StoreError`].
 pub async fn remove_authorizations(
-    pool: &PgPool,
+    pool: &Pool,
     before: AuthorizationId,
     until: OffsetDateTime,
     limit: i64,
@@ -43,7 +42,7 @@ pub async fn remove_authorizations(
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn remove_codes(pool: &PgPool, until: OffsetDateTime, limit: i64) -> Result<u64, StoreError> {
+pub async fn remove_codes(pool: &Pool, until: OffsetDateTime, limit: i64) -> Result<u64, StoreError> {
     let query = sqlx::query!(
         "with old as (
              select code_hash from codes where claim_time <= $1 order by claim_time limit $2
@@ -66,7 +65,7 @@ pub async fn remove_codes(pool: &PgPool, until: OffsetDateTime, limit: i64) -> R
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn remove_events(pool: &PgPool, until: OffsetDateTime, limit: i64) -> Result<u64, StoreError> {
+pub async fn remove_events(pool: &Pool, until: OffsetDateTime, limit: i64) -> Result<u64, StoreError> {
     let query = sqlx::query_scalar!(
         r#"with first as materialized (
                select event_id, event_time from events order by event_id limit $2
@@ -101,7 +100,7 @@ pub async fn remove_events(pool: &PgPool, until: OffsetDateTime, limit: i64) -> 
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn remove_audit(pool: &PgPool, until: OffsetDateTime, limit: i64) -> Result<u64, StoreError> {
+pub async fn remove_audit(pool: &Pool, until: OffsetDateTime, limit: i64) -> Result<u64, StoreError> {
     let query = sqlx::query!(
         "with first as materialized (
              select audit_id, audit_time from audit order by audit_id limit $2
@@ -127,7 +126,7 @@ pub async fn remove_audit(pool: &PgPool, until: OffsetDateTime, limit: i64) -> R
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn unlinked(pool: &PgPool, until: OffsetDateTime, limit: i64) -> Result<Vec<Named>, StoreError> {
+pub async fn unlinked(pool: &Pool, until: OffsetDateTime, limit: i64) -> Result<Vec<Named>, StoreError> {
     let query = sqlx::query!(
         "select account_id, app_id, update_time from accounts
          where state = 'UNLINKED' and update_time <= $1

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{Connection as _, PgConnection, PgPool};
+use sqlx::{Connection as _, PgConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{StoreError, UrlError, connect, connect_options, run};
+use super::{Pool, StoreError, UrlError, connect, connect_options, run};
 use crate::secret::DatabaseUrl;
 
 /// A key that the database has heard of.
@@ -26,7 +26,7 @@ pub struct Registered {
 /// # Errors
 /// [`StoreError`].
 pub async fn report_active(
-    pool: &PgPool,
+    pool: &Pool,
     key_id: &str,
     now: OffsetDateTime,
 ) -> Result<Vec<Registered>, StoreError> {
@@ -48,7 +48,7 @@ pub async fn report_active(
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn retired(pool: &PgPool) -> Result<Vec<String>, StoreError> {
+pub async fn retired(pool: &Pool) -> Result<Vec<String>, StoreError> {
     let query = sqlx::query_scalar!("select key_id from sealing_keys where retire_time is not null");
     run(pool, async |connection| query.fetch_all(connection).await).await
 }

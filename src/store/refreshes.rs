@@ -6,12 +6,12 @@
 
 use std::time::Duration;
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::coalescer::Batch;
-use super::{CorruptRow, StoreError, run};
+use super::{CorruptRow, Pool, StoreError, run};
 use crate::ids::{AccountId, ThreadsUserId};
 use crate::states::StateReason;
 
@@ -29,12 +29,7 @@ pub struct Due {
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn due(
-    pool: &PgPool,
-    app_id: &str,
-    now: OffsetDateTime,
-    limit: i64,
-) -> Result<Vec<Due>, StoreError> {
+pub async fn due(pool: &Pool, app_id: &str, now: OffsetDateTime, limit: i64) -> Result<Vec<Due>, StoreError> {
     let query = sqlx::query!(
         // Found by the index of what is due, and only then put in order: the other way round
         // the planner walks all tokens by expiry when it believes that many are due.
@@ -216,7 +211,7 @@ impl Batch for Claims {
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn expire(pool: &PgPool, now: OffsetDateTime, limit: i64) -> Result<i64, StoreError> {
+pub async fn expire(pool: &Pool, now: OffsetDateTime, limit: i64) -> Result<i64, StoreError> {
     let query = sqlx::query_scalar!(
         r#"with dead as (
                select account_id from accounts
@@ -259,7 +254,7 @@ pub async fn expire(pool: &PgPool, now: OffsetDateTime, limit: i64) -> Result<i6
 /// # Errors
 /// [`StoreError`].
 pub async fn refresh_soon(
-    pool: &PgPool,
+    pool: &Pool,
     id: AccountId,
     attempt: i64,
     minimum_age: Duration,
@@ -285,7 +280,7 @@ pub async fn refresh_soon(
 /// # Errors
 /// [`StoreError`].
 pub async fn strike(
-    pool: &PgPool,
+    pool: &Pool,
     id: AccountId,
     refresh_time: OffsetDateTime,
     strike: Strike,

@@ -24,7 +24,8 @@ use tokio_util::sync::CancellationToken;
 use super::accounts::ReadAccounts;
 use super::coalescer::Coalescer;
 use super::events::{self, Epoch, Mark};
-use super::{RUN_MAX, StoreError, connect};
+use super::owned::Owned;
+use super::{RUN_MAX, StoreError};
 use crate::metrics::Metrics;
 
 mod frontier;
@@ -220,28 +221,30 @@ impl Tail {
         if self.doubted.swap(false, Ordering::Relaxed) {
             eyes.connection = None;
         }
-        let mut connection = if let Some(connection) = eyes.connection.take() {
-            connection
+        eyes.connection.take_if(|owned| owned.is_old());
+        let mut owned = if let Some(owned) = eyes.connection.take() {
+            owned
         } else {
             eyes.frontier.doubt();
-            connect(&self.options).await?
+            Owned::connect(&self.options).await?
         };
+        let connection = &mut owned.connection;
         let looking = async {
-            let mark = events::mark(&mut connection).await?;
+            let mark = events::mark(connection).await?;
             if !eyes.frontier.is_of(&mark) {
                 let era = self.settled.borrow().era + 1;
                 self.ring().restart(era, i64::MAX);
                 self.settled.send_replace(Settled { era, at: None });
                 eyes.frontier = Frontier::new(mark.epoch);
             }
-            let more = eyes.frontier.look(&mut connection, &mark).await?;
-            self.fill(&mut connection, accounts, eyes.frontier.at()).await?;
+            let more = eyes.frontier.look(connection, &mark).await?;
+            self.fill(connection, accounts, eyes.frontier.at()).await?;
             Ok(Found { mark, behind: eyes.frontier.behind(&mark), more })
         };
         let found = timeout(RUN_MAX, looking).await;
         let found = found.unwrap_or(Err(StoreError::Unavailable("a statement got no answer in time")));
         if found.is_ok() {
-            eyes.connection = Some(connection);
+            eyes.connection = Some(owned);
         }
         found
     }
@@ -316,7 +319,7 @@ struct Found {
 
 /// What the task keeps between looks.
 struct Eyes {
-    connection: Option<PgConnection>,
+    connection: Option<Owned>,
     frontier: Frontier,
     /// When all that had been drawn was settled.
     caught_up: Instant,

@@ -1,11 +1,11 @@
 //! Tokens leave storage here, each with a row that says to whom.
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::coalescer::Batch;
-use super::{CorruptRow, StoreError, join_scopes, run, split_scopes};
+use super::{CorruptRow, Pool, StoreError, join_scopes, run, split_scopes};
 use crate::ids::{AccountId, ThreadsUserId};
 use crate::states::{AccountState, StateReason};
 
@@ -167,7 +167,7 @@ impl Batch for FetchTokens {
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn sealed_token(pool: &PgPool, id: AccountId) -> Result<Option<SealedToken>, StoreError> {
+pub async fn sealed_token(pool: &Pool, id: AccountId) -> Result<Option<SealedToken>, StoreError> {
     let token = sqlx::query_as!(
         SealedToken,
         r#"select coalesce(previous_token, token) as "sealed!", token_refresh_time as "refresh_time!",

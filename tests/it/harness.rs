@@ -259,9 +259,18 @@ impl World {
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
         let running = Arc::clone(&service);
-        let running = tokio::spawn(async move {
-            serve::run(&config, running, Readiness::default(), listeners, stopped).await
-        });
+        let readiness = Readiness::default();
+        let looked = readiness.subscribe();
+        let running =
+            tokio::spawn(async move { serve::run(&config, running, readiness, listeners, stopped).await });
+        // Until it has looked at its database, or has ended: what it writes there at first a test may rely
+        // on. One that never gets an answer is not waited for.
+        let looking = async {
+            while !looked.has_changed().unwrap_or(true) && !running.is_finished() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(5), looking).await;
         let channel = Endpoint::from_shared(format!("http://{grpc}")).unwrap().connect().await.unwrap();
         Self {
             controls,

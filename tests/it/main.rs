@@ -55,6 +55,7 @@ mod profiles;
 mod provider_answers;
 mod provider_faults;
 mod probing;
+#[path = "../processes/proxy.rs"]
 mod proxy;
 mod racing;
 mod raw;

@@ -14,7 +14,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 pub async fn behind_proxy(config: &'static str) -> (World, Proxy) {
     let database = database().await;
-    let proxy = Proxy::start(&database).await;
+    let proxy = Proxy::start(database.url()).await;
     let database_url = Some(proxy.url());
     let world =
         World::with(Wishes { config, database: Some(database), database_url, ..Wishes::default() }).await;

@@ -378,7 +378,7 @@ async fn replicas_beside_each_other_refresh_each_token_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_away_for_a_moment_does_not_lose_the_new_token() {
     let database = crate::harness::database().await;
-    let proxy = crate::proxy::Proxy::start(&database).await;
+    let proxy = crate::proxy::Proxy::start(database.url()).await;
     let url = proxy.url();
     let wishes = Wishes { database: Some(database), database_url: Some(url), ..Wishes::default() };
     let world = World::with(wishes).await;

@@ -15,7 +15,13 @@
     reason = "a test that cannot go on fails, runs in real time, and says how it went"
 )]
 
+#[path = "../processes/home.rs"]
+mod home;
 mod nemesis;
+#[path = "../processes/replica.rs"]
+mod replica;
+#[path = "../processes/server.rs"]
+mod server;
 mod verdict;
 mod world;
 

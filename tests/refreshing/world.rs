@@ -1,23 +1,24 @@
 //! Three replicas, their Postgres, and Threads.
 
-use std::fs::{self, DirBuilder, File};
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::fs;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use sqlx::{Connection as _, PgConnection};
 use threads_identity::ids::{AccountId, ThreadsUserId};
-use threads_identity::postgres::{Cluster, Installation, Options as ClusterOptions, Places};
+use threads_identity::postgres::Options as ClusterOptions;
 use threads_identity::sealing::{Keyring, Place, Purpose};
-use threads_identity::secret::{self, DatabaseUrl};
+use threads_identity::secret::DatabaseUrl;
 use threads_identity::simulator::{Controls, Endpoint, Fault, Options, Persona, Simulator};
 use threads_identity::store;
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
+
+use crate::home::Home;
+use crate::replica::Replica;
+use crate::server::Postgres;
 
 /// How many processes there are.
 pub const REPLICAS: usize = 3;
@@ -57,7 +58,8 @@ impl World {
     /// replicas begin.
     pub async fn start(accounts: u64, due_within: Duration) -> Self {
         let home = Home::new();
-        let postgres = Postgres::start(home.path.join("server")).await;
+        let data = ClusterOptions::new(home.path.join("server"));
+        let postgres = Postgres::start(ClusterOptions { max_connections: 200, ..data }).await;
         let database_url = postgres.url();
         store::migrate(&DatabaseUrl::new(database_url.clone())).await.unwrap();
 
@@ -257,159 +259,6 @@ impl World {
 
 fn place(id: &AccountId) -> Place<'_> {
     Place { purpose: Purpose::Token, app_id: APP, row: id.0.as_bytes() }
-}
-
-/// One process, which begins anew each time it has been killed.
-pub struct Replica {
-    config: PathBuf,
-    log: PathBuf,
-    database_url: String,
-    keyring: String,
-    child: Option<Child>,
-    /// How it ended when nobody had told it to.
-    pub deserted: Option<String>,
-}
-
-impl Replica {
-    fn start(config: &Path, log: PathBuf, database_url: &str, keyring: &str) -> Self {
-        let mut replica = Self {
-            config: config.to_owned(),
-            log,
-            database_url: database_url.to_owned(),
-            keyring: keyring.to_owned(),
-            child: None,
-            deserted: None,
-        };
-        replica.run();
-        replica
-    }
-
-    /// Begins.
-    pub fn run(&mut self) {
-        let log = File::options().create(true).append(true).open(&self.log).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_threads-identity"));
-        command.args(["serve", "--config"]).arg(&self.config).env_clear();
-        command.env("DATABASE_URL", &self.database_url).env("THREADS_IDENTITY_KEY", &self.keyring);
-        command.env("RUST_LOG", "info").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        self.child = Some(command.spawn().unwrap());
-    }
-
-    /// Kills it, at whatever point its work has reached.
-    pub fn kill(&mut self) {
-        self.look();
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-
-    /// Sends it a signal.
-    pub fn signal(&mut self, signal: &str) {
-        self.look();
-        if let Some(child) = &self.child {
-            let sent = Command::new("kill").args([signal, &child.id().to_string()]).status();
-            assert!(sent.unwrap().success());
-        }
-    }
-
-    /// Asks it to stop, and waits until it has.
-    fn stop(&mut self) {
-        self.signal("-TERM");
-        if let Some(mut child) = self.child.take() {
-            let how = child.wait().unwrap();
-            if !how.success() {
-                self.deserted = Some(format!("asked to stop: {how}"));
-            }
-        }
-    }
-
-    /// Notes that it has ended by itself, which it never may.
-    fn look(&mut self) {
-        if let Some(child) = &mut self.child
-            && let Some(how) = child.try_wait().unwrap()
-        {
-            self.deserted = Some(how.to_string());
-            self.child = None;
-        }
-    }
-}
-
-impl Drop for Replica {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-/// The database server, on data that outlasts it.
-pub struct Postgres {
-    installation: Installation,
-    data: PathBuf,
-    cluster: Option<Cluster>,
-}
-
-impl Postgres {
-    async fn start(data: PathBuf) -> Self {
-        let environment = |name: &str| std::env::var(name).ok();
-        let installation = Places::from_env(&environment).locate().await.unwrap();
-        let mut postgres = Self { installation, data, cluster: None };
-        postgres.run().await;
-        postgres
-    }
-
-    fn url(&self) -> String {
-        self.cluster.as_ref().unwrap().url("postgres")
-    }
-
-    /// Begins, on the data that is there. Durable: what it has confirmed it must
-    /// still have after a crash.
-    pub async fn run(&mut self) {
-        let options = ClusterOptions { max_connections: 200, ..ClusterOptions::new(&self.data) };
-        self.cluster = Some(Cluster::start(&self.installation, options).await.unwrap());
-    }
-
-    /// Stops it in order.
-    pub async fn stop(&mut self) {
-        self.cluster.take().unwrap().stop().await;
-    }
-
-    /// Lets it crash: nothing is finished, the log is replayed at the next start.
-    pub async fn crash(&mut self) {
-        let cluster = self.cluster.take().unwrap();
-        let sent = Command::new("kill").args(["-QUIT", &cluster.process_id().to_string()]).status();
-        assert!(sent.unwrap().success());
-        cluster.stop().await;
-    }
-}
-
-/// A directory that is gone after the test; a later run of any tests removes what
-/// a killed one left.
-struct Home {
-    path: PathBuf,
-    /// Says that it is in use, also while its Postgres is down.
-    _lock: File,
-}
-
-impl Home {
-    fn new() -> Self {
-        let memory = Path::new("/dev/shm");
-        let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-        let name = secret::hex(&secret::random::<8>());
-        let path = base.join(format!("threads-identity-test-{name}"));
-        // Others may pass but not look: the server may have to run as another user.
-        DirBuilder::new().mode(0o711).create(&path).unwrap();
-        let lock = File::create(path.join("data.lock")).unwrap();
-        lock.try_lock().unwrap();
-        Self { path, _lock: lock }
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.path);
-    }
 }
 
 /// Waits for all of them.

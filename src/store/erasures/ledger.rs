@@ -2,12 +2,12 @@
 //! been put back.
 
 use futures_util::TryStreamExt as _;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::Named;
 use crate::ids::AccountId;
-use crate::store::{StoreError, run};
+use crate::store::{Pool, StoreError, run};
 
 /// Shows the whole ledger, the oldest first, and answers how long it is.
 ///
@@ -37,7 +37,7 @@ pub async fn export(
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn remove(pool: &PgPool, until: OffsetDateTime, limit: i64) -> Result<u64, StoreError> {
+pub async fn remove(pool: &Pool, until: OffsetDateTime, limit: i64) -> Result<u64, StoreError> {
     let query = sqlx::query!(
         "with old as (
              select account_id from erasures where erase_time <= $1 order by erase_time limit $2

@@ -1,10 +1,12 @@
-//! A way to the database that can be cut, frozen and slowed down.
+//! A way to the database that can be cut, frozen, slowed down and turned to
+//! another one.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use threads_identity::postgres::scratch::Database;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
@@ -12,35 +14,43 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use url::Url;
 
 /// How the way is now.
-#[derive(Debug, Clone, Copy)]
-struct Way {
+#[derive(Debug, Clone)]
+pub struct Way {
+    /// Where it leads.
+    pub target: Target,
     /// Nobody gets through, and whoever was through is thrown out.
-    cut: bool,
+    pub cut: bool,
     /// Whatever is sent is swallowed; connections stay open.
     frozen: bool,
     /// Connections with a lower number are frozen for ever.
     frozen_below: u64,
     /// What each piece of data waits.
     delay: Duration,
+    /// How many statements until the reply to one is lost, and its connection with
+    /// it; none are while this is not positive.
+    pub until_lost: Arc<AtomicI64>,
 }
 
 /// The proxy; it ends when dropped.
 pub struct Proxy {
     address: SocketAddr,
     database: Url,
-    way: watch::Sender<Way>,
-    accepted: watch::Receiver<u64>,
+    pub way: watch::Sender<Way>,
+    /// How many connections there have been.
+    pub accepted: watch::Receiver<u64>,
     _task: AbortOnDropHandle<()>,
 }
 
 impl Proxy {
     /// A proxy in front of a database.
-    pub async fn start(database: &Database) -> Self {
-        let database = Url::parse(database.url()).unwrap();
+    pub async fn start(database_url: &str) -> Self {
+        let database = Url::parse(database_url).unwrap();
         let target = target(&database);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let way = Way { cut: false, frozen: false, frozen_below: 0, delay: Duration::ZERO };
+        let until_lost = Arc::new(AtomicI64::new(0));
+        let way =
+            Way { target, cut: false, frozen: false, frozen_below: 0, delay: Duration::ZERO, until_lost };
         let (way, watching) = watch::channel(way);
         let (count, accepted) = watch::channel(0);
         let tasks = TaskTracker::new();
@@ -49,7 +59,7 @@ impl Proxy {
                 let (client, _) = listener.accept().await.unwrap();
                 let number = *count.borrow();
                 count.send_replace(number + 1);
-                tasks.spawn(carry(client, target.clone(), number, watching.clone()));
+                tasks.spawn(carry(client, number, watching.clone()));
             }
         }));
         Self { address, database, way, accepted, _task: task }
@@ -90,13 +100,14 @@ impl Proxy {
     }
 }
 
-#[derive(Clone)]
-enum Target {
+/// A Postgres.
+#[derive(Debug, Clone)]
+pub enum Target {
     Socket(PathBuf),
     Address(String),
 }
 
-fn target(url: &Url) -> Target {
+pub fn target(url: &Url) -> Target {
     let port = url.port().unwrap_or(5432);
     // A folder in the host's place is percent-encoded.
     let encoded = url.host_str().unwrap();
@@ -108,7 +119,7 @@ fn target(url: &Url) -> Target {
     }
 }
 
-async fn carry(client: TcpStream, target: Target, number: u64, mut way: watch::Receiver<Way>) {
+async fn carry(client: TcpStream, number: u64, mut way: watch::Receiver<Way>) {
     if way.borrow().cut {
         return;
     }
@@ -116,6 +127,7 @@ async fn carry(client: TcpStream, target: Target, number: u64, mut way: watch::R
     let (from, to) = client.into_split();
     let both = async {
         passable(number, &mut way).await;
+        let target = way.borrow().target.clone();
         match target {
             Target::Socket(path) => {
                 let (server_from, server_to) = UnixStream::connect(path).await?.into_split();
@@ -151,9 +163,22 @@ async fn pump_both(
     number: u64,
     way: watch::Receiver<Way>,
 ) -> std::io::Result<()> {
+    let losing = Arc::clone(&way.borrow().until_lost);
+    let is_lost = AtomicBool::new(false);
+    // A prepared statement is run by what begins with Bind.
+    let out = |data: &[u8]| {
+        if data.first() == Some(&b'B')
+            && losing.load(Ordering::SeqCst) > 0
+            && losing.fetch_sub(1, Ordering::SeqCst) == 1
+        {
+            is_lost.store(true, Ordering::SeqCst);
+        }
+        true
+    };
+    let back = |_: &[u8]| !is_lost.load(Ordering::SeqCst);
     tokio::select! {
-        ended = pump(from_client, to_server, number, way.clone()) => ended,
-        ended = pump(from_server, to_client, number, way) => ended,
+        ended = pump(from_client, to_server, number, way.clone(), out) => ended,
+        ended = pump(from_server, to_client, number, way, back) => ended,
     }
 }
 
@@ -162,12 +187,13 @@ async fn pump(
     mut to: impl AsyncWrite + Unpin,
     number: u64,
     mut way: watch::Receiver<Way>,
+    passes: impl Fn(&[u8]) -> bool,
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let length = from.read(&mut buffer).await?;
         passable(number, &mut way).await;
-        if length == 0 {
+        if length == 0 || !passes(&buffer[..length]) {
             return Ok(());
         }
         to.write_all(&buffer[..length]).await?;
