@@ -8,10 +8,12 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::telemetry::{self, LogFormat};
+use crate::config::LogFormat;
+use crate::telemetry;
 
 mod audit;
 mod callers;
+mod core_dumps;
 mod erase;
 mod keys;
 mod private_file;
@@ -268,9 +270,9 @@ impl Cli {
         let filter = variables.iter().find(|(name, _)| name == "RUST_LOG").map(|(_, value)| value.as_str());
         let log = |format, default| telemetry::init(format, filter, default);
         let done = match self.command {
+            // It starts its own log, by its configuration.
             Command::Serve(args) => {
-                log(LogFormat::Json, "info");
-                runtime()?.block_on(serve::run(args.config.config.as_deref(), args.json, variables))
+                runtime()?.block_on(serve::run(args.config.config.as_deref(), args.json, filter, variables))
             }
             Command::Migrate(args) => {
                 log(LogFormat::Text, "warn");

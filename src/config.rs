@@ -20,6 +20,7 @@ mod keys;
 mod refresh;
 mod retention;
 mod section;
+mod telemetry;
 mod watch;
 
 pub(crate) use apps::endpoint;
@@ -28,6 +29,7 @@ pub use callers::{CallerConfig, Role};
 pub use keys::Keys;
 pub use refresh::Refresh;
 pub use retention::Retention;
+pub use telemetry::{LogFormat, Telemetry};
 pub use watch::Watch;
 
 use section::{Problems, Section};
@@ -63,6 +65,8 @@ pub struct Config {
     pub retention: Retention,
     /// `[watch]`
     pub watch: Watch,
+    /// `[telemetry]`
+    pub telemetry: Telemetry,
     /// `[[apps]]`, at least one.
     pub apps: Vec<AppConfig>,
     /// `[[callers]]`. None: loopback alone is served, as caller `local`.
@@ -221,6 +225,7 @@ impl Config {
         let refresh = Refresh::read(root.section("refresh"));
         let retention = Retention::read(root.section("retention"));
         let watch = Watch::read(root.section("watch"));
+        let telemetry = Telemetry::read(root.section("telemetry"));
         let sections = root.sections("apps");
         if sections.is_empty() && !root.has_problems_in("apps") {
             root.problem("apps", "at least one [[apps]] is needed, or the variable THREADS_CLIENT_ID");
@@ -247,6 +252,7 @@ impl Config {
             refresh,
             retention,
             watch,
+            telemetry,
             apps: apps.into_iter().collect::<Option<_>>()?,
             callers,
         })

@@ -24,6 +24,8 @@ mod callback;
 mod caller;
 mod convert;
 mod fields;
+#[doc(hidden)]
+pub mod fuzzing;
 mod outer;
 mod page;
 mod profiles;

@@ -35,6 +35,7 @@
 //! stands; [`profile`] is what Threads tells of a person; [`error`] is the one
 //! error with its published reason; [`clock`] is the only way to the time;
 //! [`config`] is what an operator decides; [`metrics`] is what can be measured;
+//! [`trace`] says which calls are followed from outside;
 //! [`proto`] is generated from the API.
 //!
 //! **Edges** are where others reach us. [`grpc`] parses, calls a flow and
@@ -42,7 +43,7 @@
 //! that and the metrics over HTTP; [`serve`] runs them together and ends them in
 //! order.
 //!
-//! **Assembly** is the process. [`cli`] is the commands, [`telemetry`] the logs,
+//! **Assembly** is the process. [`cli`] is the commands, [`telemetry`] the logs and traces,
 #![cfg_attr(feature = "simulator", doc = "[`dev`] the whole thing on one machine.")]
 #![cfg_attr(not(feature = "simulator"), doc = "`dev` the whole thing on one machine (not in this build).")]
 //!
@@ -86,6 +87,7 @@ pub mod error;
 pub mod clock;
 pub mod config;
 pub mod metrics;
+pub mod trace;
 pub mod proto;
 
 // Edges.

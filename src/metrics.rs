@@ -13,6 +13,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+pub mod process;
+
 /// Labels of a finished call.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CallLabels {
@@ -179,6 +181,7 @@ impl Metrics {
         metrics.register();
         metrics.register_keeping();
         metrics.register_events();
+        metrics.registry.register_collector(Box::new(process::Process));
         metrics
     }
 

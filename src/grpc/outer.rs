@@ -23,6 +23,7 @@ use crate::error::{Error, Reason};
 use crate::metrics::{CallLabels, Metrics};
 use crate::secret;
 use crate::service::Service;
+use crate::trace;
 
 const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 const TIMEOUT_HEADER: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -120,6 +121,7 @@ where
             request.id = %request_id,
             rpc.method = method.unwrap_or("unknown"),
             caller = tracing::field::Empty,
+            trace.id = tracing::field::Empty,
         );
         let header = HeaderValue::from_str(&request_id).ok();
         // Open to everybody, and so bounded in time; a watch answers at once.
@@ -167,6 +169,8 @@ impl Outer {
             return Err(refuse(Reason::CallerUnknown));
         };
         span.record("caller", caller.name.as_str());
+        // Only now: a stranger decides nothing about traces.
+        trace::adopt(span, request.headers());
         let longest = match method {
             Some(method) if PROVIDER_METHODS.contains(&method) => DEADLINE_MAX_PROVIDER,
             _ => DEADLINE_MAX,
@@ -209,6 +213,7 @@ impl Drop for Record {
         self.metrics.calls_in_flight.dec();
         self.metrics.calls.get_or_create(&CallLabels { method: self.method, reason }).inc();
         self.metrics.call_seconds.observe(seconds);
+        trace::note_end(reason, is_our_failure(reason));
         if reason == OK {
             tracing::debug!(duration_ms = seconds * 1e3, "answered");
         } else {
@@ -264,6 +269,23 @@ fn reason_of(headers: &HeaderMap) -> Option<&'static str> {
     }
     let reason = status.get_details_error_info().and_then(|info| Reason::from_str_name(&info.reason));
     Some(reason.map_or("NONE", |reason| reason.as_str_name()))
+}
+
+/// Whether an error is the service's own, by OpenTelemetry's conventions for what a
+/// gRPC server answers.
+fn is_our_failure(reason: &str) -> bool {
+    let code = Reason::from_str_name(reason).map(status::code);
+    matches!(
+        code,
+        Some(
+            Code::Unknown
+                | Code::DeadlineExceeded
+                | Code::Unimplemented
+                | Code::Internal
+                | Code::Unavailable
+                | Code::DataLoss
+        )
+    )
 }
 
 /// The caller's request id if it gave a decent one, or a new one.

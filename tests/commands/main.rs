@@ -7,14 +7,20 @@
 mod audit;
 mod browser;
 mod callers;
+mod collector;
 mod dev;
 mod erase;
+#[path = "../it/forms.rs"]
+mod forms;
 mod help;
 mod keys;
+mod leaks;
 mod migrate;
 mod rotation;
+mod outbound;
 mod run;
 mod serve;
 mod simulate;
+mod telemetry;
 mod tour;
 mod watch;

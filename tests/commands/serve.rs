@@ -25,12 +25,12 @@ use tonic::{Code, Request};
 use crate::run::{Directory, Running, command, database, empty_database, end, run, sha256, until};
 
 const REDIRECT_URI: &str = "https://id.example.com/api/auth/callback/threads";
-const CLIENT_SECRET: &str = "sim-threads-app-secret-0001";
+pub const CLIENT_SECRET: &str = "sim-threads-app-secret-0001";
 
 /// What a deployment of one app sets.
 pub struct Setting {
-    database_url: String,
-    keyring: String,
+    pub database_url: String,
+    pub keyring: String,
     pub key: String,
     pub simulator: Simulator,
     pub directory: Directory,
@@ -81,8 +81,9 @@ impl Setting {
 /// A service that runs, and a client of it.
 pub struct Service {
     pub running: Running,
-    ops: String,
-    channel: Channel,
+    pub ops: String,
+    pub http: String,
+    pub channel: Channel,
     key: MetadataValue<Ascii>,
 }
 
@@ -94,7 +95,7 @@ impl Service {
         let channel =
             Endpoint::from_shared(format!("http://{}", text("grpc"))).unwrap().connect().await.unwrap();
         let service =
-            Self { running, ops: text("ops"), channel, key: format!("Bearer {key}").parse().unwrap() };
+            Self { running, ops: text("ops"), http: text("http"), channel, key: format!("Bearer {key}").parse().unwrap() };
         service.until_ready().await;
         service
     }
@@ -110,7 +111,7 @@ impl Service {
         panic!("it is not ready: {:#?}", self.running.errors());
     }
 
-    fn request<T>(&self, message: T) -> Request<T> {
+    pub fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.metadata_mut().insert("authorization", self.key.clone());
         request
@@ -124,13 +125,31 @@ impl Service {
     }
 
     pub async fn complete(&self, callback_url: &str, user_id: &str) -> CompleteAuthorizationResponse {
+        self.complete_with(callback_url, user_id, None).await
+    }
+
+    /// The same within a trace of the caller's.
+    pub async fn complete_traced(&self, callback_url: &str, user_id: &str, traceparent: &str) {
+        self.complete_with(callback_url, user_id, Some(traceparent)).await;
+    }
+
+    async fn complete_with(
+        &self,
+        callback_url: &str,
+        user_id: &str,
+        traceparent: Option<&str>,
+    ) -> CompleteAuthorizationResponse {
         let message = CompleteAuthorizationRequest {
             answer: Some(Answer::CallbackUrl(callback_url.to_owned())),
             user_id: Some(user_id.to_owned()),
             session_binding: None,
         };
         let mut client = AuthorizationServiceClient::new(self.channel.clone());
-        client.complete_authorization(self.request(message)).await.unwrap().into_inner()
+        let mut request = self.request(message);
+        if let Some(traceparent) = traceparent {
+            request.metadata_mut().insert("traceparent", traceparent.parse().unwrap());
+        }
+        client.complete_authorization(request).await.unwrap().into_inner()
     }
 }
 
