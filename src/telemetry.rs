@@ -65,8 +65,8 @@ pub fn serve(
     let _ = LOG_LINES_DROPPED.set(Box::new(move || dropped.dropped_lines() as u64));
     let endpoint = config.otlp_endpoint.as_ref();
     let traces = endpoint.map(|endpoint| traces::provider(config, endpoint.as_str())).transpose()?;
-    let logs = logs(config.log_format, filter_of(filter, "info"), writer);
-    let spans = traces.as_ref().map(|provider| {
+    let mut layers = vec![logs(config.log_format, filter_of(filter, "info"), writer)];
+    layers.extend(traces.as_ref().map(|provider| {
         let layer = tracing_opentelemetry::layer()
             .with_tracer(provider.tracer("threads-identity"))
             .with_location(false)
@@ -74,9 +74,9 @@ pub fn serve(
             .with_target(false)
             .with_tracked_inactivity(false)
             .with_context_activation(false);
-        layer.with_filter(filter_fn(is_exported).with_max_level_hint(LevelFilter::INFO))
-    });
-    if tracing_subscriber::registry().with(logs.and_then(spans)).try_init().is_ok() && traces.is_some() {
+        layer.with_filter(filter_fn(is_exported).with_max_level_hint(LevelFilter::INFO)).boxed()
+    }));
+    if tracing_subscriber::registry().with(layers).try_init().is_ok() && traces.is_some() {
         trace::switch_on();
     }
     panic::set_hook(Box::new(|panicked| {

@@ -37,7 +37,7 @@ pub fn property() -> impl Fn(&[u8]) -> bool {
     move |input| {
         let text = String::from_utf8_lossy(input);
         let Some((number, token)) = text.split_once(':') else { return false };
-        let Some(at) = number.parse().ok().filter(|at| *at < LISTS.len()) else { return false };
+        let Some(at) = number.parse::<usize>().ok().filter(|at| *at < LISTS.len()) else { return false };
         let mut token = token.replace("SEALED", &sealed);
         for (i, own) in tokens.iter().enumerate() {
             token = token.replace(&format!("T{i}"), own);

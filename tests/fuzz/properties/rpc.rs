@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::Request;
 use prost::Message as _;
-use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MessageDescriptor, MethodDescriptor, Value};
+use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MessageDescriptor, MethodDescriptor, ReflectMessage as _, Value};
 use threads_identity::clock::SystemClock;
 use threads_identity::config::Config;
 use threads_identity::grpc::fuzzing::Edge;
