@@ -225,8 +225,9 @@ async fn failures(day: &mut Day, victim: &Victim) {
     let created = day.create(&victim.user).await;
     let url = day.controls.consent(&created.authorization_url, victim.key, Decision::Deny).unwrap();
     day.complete(Answer::CallbackUrl(url), &victim.user, Some(BINDING)).await;
+    let fresh = day.create(&victim.user).await.state;
     for (state, code) in [
-        (created.state.clone(), "code-nobody-gave-0003"),
+        (fresh, "code-nobody-gave-0003"),
         (created.state.replace(|c: char| c.is_ascii_digit(), "x"), "code-nobody-gave-0004"),
         (format!("{ECHOED}\r\n\0"), "code with\r\nlines and \0 0005"),
     ] {
@@ -262,18 +263,20 @@ fn status(status: u16, content_type: &str, body: &str) -> Fault {
     Fault::Status { status, content_type: content_type.to_owned(), body: body.to_owned() }
 }
 
-/// The hosted callback, with good and bad states.
+/// The hosted callback, with good and bad states; and somebody else with the ticket.
 async fn through_the_browser(day: &mut Day, victim: &Victim) {
-    let created = day.create(&victim.user).await;
-    let url = day.controls.consent(&created.authorization_url, victim.key, Decision::Allow).unwrap();
-    let query = url.split_once('?').unwrap().1.trim_end_matches("#_");
-    let (status, location) = day.browse(query).await;
-    assert_eq!(status, 303);
-    let ticket = location.strip_prefix(&format!("{RETURN_TO}?ticket=")).unwrap().to_owned();
-    day.secret("ticket", ticket.clone());
-    assert_eq!(day.browse(&query.replace("state=", "state=x")).await.0, 400);
-    day.complete(Answer::Ticket(ticket.clone()), "another-user", Some(BINDING)).await;
-    day.complete(Answer::Ticket(ticket), &victim.user, Some(BINDING)).await;
+    for user in ["another-user", victim.user.as_str()] {
+        let created = day.create(&victim.user).await;
+        let url = day.controls.consent(&created.authorization_url, victim.key, Decision::Allow).unwrap();
+        let query = url.split_once('?').unwrap().1.trim_end_matches("#_");
+        let (status, location) = day.browse(query).await;
+        assert_eq!(status, 303);
+        let ticket = location.strip_prefix(&format!("{RETURN_TO}?ticket=")).unwrap().to_owned();
+        day.secret("ticket", ticket.clone());
+        assert_eq!(day.browse(&query.replace("state=", "state=x")).await.0, 400);
+        let linked = day.complete(Answer::Ticket(ticket), user, Some(BINDING)).await;
+        assert_eq!(linked.is_some(), user == victim.user);
+    }
 }
 
 /// What happens to an account that is linked.
@@ -338,18 +341,22 @@ fn keys_of(keyring: &str) -> Vec<Vec<u8>> {
 fn pg_dump(database_url: &str) -> Vec<u8> {
     let dump = Command::new("pg_dump").args(["--dbname", database_url]).output().unwrap();
     assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
-    assert!(memchr::memmem::find(&dump.stdout, b"COPY public.accounts ").is_some());
+    assert!(holds(&dump.stdout, "COPY public.accounts "));
     dump.stdout
 }
 
 #[track_caller]
 fn nothing_of(secrets: &[(&'static str, Vec<u8>)], places: &[(&str, &[u8])]) {
-    for (kind, secret) in secrets {
-        for (place, text) in places {
-            let found = forms::found_in(text, secret);
-            assert!(found.is_none(), "{place}: holds a {kind}: {found:?}");
+    let search = forms::Search::new(secrets.iter().map(|(_, secret)| secret.as_slice()));
+    for (place, text) in places {
+        if let Some((which, around)) = search.first(text) {
+            panic!("{place}: holds a {}: {around:?}", secrets[which].0);
         }
     }
+}
+
+fn holds(text: &[u8], what: &str) -> bool {
+    text.windows(what.len()).any(|window| window == what.as_bytes())
 }
 
 async fn whole_day(format: &str) {
@@ -420,8 +427,8 @@ async fn whole_day(format: &str) {
         day.secret("code", code);
     }
     let dump = pg_dump(database.url());
-    let held = |text: &str| memchr::memmem::find(&dump, text.as_bytes()).is_some();
-    assert!(held(&victims[0].user) && held(&victims[0].persona.username), "what is not secret is found");
+    let victim = &victims[0];
+    assert!(holds(&dump, &victim.user) && holds(&dump, &victim.persona.username), "what is not secret is found");
     nothing_of(&day.secrets, &[("dump", &dump), ("metrics", &metrics)]);
 
     // Everybody is forgotten: two by the caller, one by Meta's word.
@@ -451,7 +458,7 @@ async fn whole_day(format: &str) {
         assert!(log.contains(event), "no {event} in the log");
     }
     assert!(day.refusals.lines().count() > 40, "{}", day.refusals);
-    assert!(memchr::memmem::find(&traces, b"threads code_exchange").is_some());
+    assert!(holds(&traces, "threads code_exchange"));
     let places: [(&str, &[u8]); 5] = [
         ("log", log.as_bytes()),
         ("traces", &traces),
@@ -461,7 +468,13 @@ async fn whole_day(format: &str) {
     ];
     nothing_of(&day.secrets, &places);
     let names: Vec<_> = victims.iter().flat_map(Victim::names).map(|name| ("name", name)).collect();
-    nothing_of(&names, &places);
+    nothing_of(&names, &places[..4]);
+    // Whoever watches is told that it is over, of whom, for as long as events are kept.
+    let told = |line: &&[u8]| holds(line, "\tERASED\t");
+    let dump: Vec<&[u8]> = dump.split(|byte| *byte == b'\n').collect();
+    assert_eq!(dump.iter().filter(|line| told(line)).count(), 3);
+    let dump = dump.into_iter().filter(|line| !told(line)).collect::<Vec<_>>().join(&b'\n');
+    nothing_of(&names, &[("dump", &dump)]);
 }
 
 /// People whose names would break lines.

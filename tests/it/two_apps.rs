@@ -83,7 +83,9 @@ impl Apps {
                 things.push(Thing { kind, theirs, nowhere });
             }
             markers.push(username);
-            link_as(&world, "web", &format!("our-user-{n}"), if n % 2 == 0 { "full" } else { "home" }).await;
+        }
+        for persona in ["full", "home"] {
+            link_as(&world, "web", &format!("our-user-{persona}"), persona).await;
         }
         things.extend(sealed_things(&world).await);
         Self { world, things, markers }
