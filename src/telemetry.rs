@@ -2,7 +2,7 @@
 //! standard output stays free for results.
 
 use std::io::IsTerminal as _;
-use std::panic;
+use std::panic::{self, PanicHookInfo};
 use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider as _;
@@ -55,10 +55,7 @@ pub struct Running {
 ///
 /// # Errors
 /// If the collector's address or TLS cannot be set up.
-pub fn serve(
-    config: &Telemetry,
-    filter: Option<&str>,
-) -> Result<Running, ExporterBuildError> {
+pub fn serve(config: &Telemetry, filter: Option<&str>) -> Result<Running, ExporterBuildError> {
     let (writer, lines) =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_MAX).finish(std::io::stderr());
     let dropped = writer.error_counter();
@@ -79,11 +76,7 @@ pub fn serve(
     if tracing_subscriber::registry().with(layers).try_init().is_ok() && traces.is_some() {
         trace::switch_on();
     }
-    panic::set_hook(Box::new(|panicked| {
-        let place = panicked.location().map(ToString::to_string).unwrap_or_default();
-        let thread = std::thread::current();
-        tracing::error!(place, thread = thread.name().unwrap_or("unnamed"), "a thread panicked");
-    }));
+    panic::set_hook(Box::new(log_panic));
     Ok(Running { lines, traces, patience: config.export_timeout + END_MARGIN })
 }
 
@@ -99,6 +92,13 @@ impl Running {
     }
 }
 
+/// Logs where a thread has panicked. Not what it says: that could hold a value.
+fn log_panic(panicked: &PanicHookInfo<'_>) {
+    let place = panicked.location().map(ToString::to_string).unwrap_or_default();
+    let thread = std::thread::current();
+    tracing::error!(place, thread = thread.name().unwrap_or("unnamed"), "a thread panicked");
+}
+
 fn filter_of(filter: Option<&str>, default: &str) -> EnvFilter {
     filter.and_then(|text| EnvFilter::try_new(text).ok()).unwrap_or_else(|| EnvFilter::new(default))
 }
@@ -109,7 +109,8 @@ where
 {
     use tracing_subscriber::filter::FilterExt as _;
 
-    let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(std::io::stderr().is_terminal());
+    let layer =
+        tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(std::io::stderr().is_terminal());
     // Lines show the call that they belong to, not the parts of its trace.
     let filter = filter.and(filter_fn(|metadata| metadata.target() != trace::TARGET));
     match format {
@@ -127,4 +128,41 @@ fn is_exported(metadata: &Metadata<'_>) -> bool {
     metadata.is_span()
         && (metadata.target() == trace::TARGET
             || (metadata.name() == "call" && metadata.target().starts_with("threads_identity::grpc")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn of_a_panic_the_place_is_logged_and_nothing_that_it_says() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let logs = logs(LogFormat::Json, EnvFilter::new("trace"), move || writer.clone());
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(log_panic));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(logs), || {
+            let secret = String::from("canary");
+            panic::catch_unwind(|| panic!("it holds {secret}")).unwrap_err();
+        });
+        panic::set_hook(before);
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("a thread panicked") && text.contains("src/telemetry.rs:"), "{text}");
+        assert!(!text.contains("canary"), "{text}");
+    }
 }

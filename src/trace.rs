@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{HeaderMap, HeaderName};
 use opentelemetry::Context;
-use opentelemetry::trace::{SpanContext, SpanId, Status, TraceContextExt as _, TraceFlags, TraceId, TraceState};
+use opentelemetry::trace::{
+    SpanContext, SpanId, Status, TraceContextExt as _, TraceFlags, TraceId, TraceState,
+};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
@@ -83,7 +85,9 @@ fn parse(text: &str) -> Option<SpanContext> {
         digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')).then_some(digits)
     };
     let (version, trace, parent, flags) = (hex(0, 2)?, hex(3, 35)?, hex(36, 52)?, hex(53, 55)?);
-    if [2, 35, 52].iter().any(|at| bytes[*at] != b'-') || version == "ff" || (version == "00" && later.is_some())
+    if [2, 35, 52].iter().any(|at| bytes[*at] != b'-')
+        || version == "ff"
+        || (version == "00" && later.is_some())
     {
         return None;
     }

@@ -32,13 +32,12 @@ impl Edge {
     #[must_use]
     pub fn new(config: &Config, service: &Arc<Service>) -> Self {
         let api = Api { service: Arc::clone(service) };
-        let routes = Routes::new(
-            AuthorizationServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_MAX),
-        )
-        .add_service(AccountServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_MAX))
-        .add_service(ProfileServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_MAX))
-        .add_service(AccessTokenServiceServer::new(api).max_decoding_message_size(REQUEST_MAX))
-        .prepare();
+        let routes =
+            Routes::new(AuthorizationServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_MAX))
+                .add_service(AccountServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_MAX))
+                .add_service(ProfileServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_MAX))
+                .add_service(AccessTokenServiceServer::new(api).max_decoding_message_size(REQUEST_MAX))
+                .prepare();
         Self(Outer::new(Arc::clone(service), Callers::new(config, service)).layer(routes))
     }
 

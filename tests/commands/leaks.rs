@@ -18,9 +18,9 @@ use threads_identity::proto::v1::complete_authorization_request::{Answer, Parame
 use threads_identity::proto::v1::create_authorization_url_request::{Flow, Link};
 use threads_identity::proto::v1::profile_service_client::ProfileServiceClient;
 use threads_identity::proto::v1::{
-    CompleteAuthorizationRequest, CreateAuthorizationUrlRequest, CreateAuthorizationUrlResponse, EraseUserRequest,
-    FetchAccessTokenRequest, GetProfileRequest, ListAccountChangesRequest, ListAccountsRequest,
-    ReportInvalidTokenRequest, UnlinkAccountRequest, WatchAccountsRequest,
+    CompleteAuthorizationRequest, CreateAuthorizationUrlRequest, CreateAuthorizationUrlResponse,
+    EraseUserRequest, FetchAccessTokenRequest, GetProfileRequest, ListAccountChangesRequest,
+    ListAccountsRequest, ReportInvalidTokenRequest, UnlinkAccountRequest, WatchAccountsRequest,
 };
 use threads_identity::sealing::Keyring;
 use threads_identity::simulator::{Controls, Decision, Endpoint, ExpiresIn, Fault, Persona};
@@ -35,7 +35,8 @@ const BINDING: &[u8] = b"binding-that-must-not-be-named";
 const RETURN_TO: &str = "https://app.example.com/linked";
 const DATABASE_PASSWORD: &str = "database-password-canary-7261";
 const WRONG_KEY: &str = "tidkey_wrong-caller-key-canary-0001";
-const JWT: &str = "eyJhbGciOiJSUzI1NiIsImtpZCI6ImNhbmFyeSJ9.eyJzdWIiOiJjYW5hcnktc3ViamVjdCJ9.Y2FuYXJ5LXNpZ25hdHVyZQ";
+const JWT: &str =
+    "eyJhbGciOiJSUzI1NiIsImtpZCI6ImNhbmFyeSJ9.eyJzdWIiOiJjYW5hcnktc3ViamVjdCJ9.Y2FuYXJ5LXNpZ25hdHVyZQ";
 /// What Threads is made to say in errors, beside real secrets.
 const ECHOED: &str = "AQ-echoed-by-the-provider-0002";
 
@@ -60,7 +61,8 @@ impl Victim {
     fn names(&self) -> Vec<Vec<u8>> {
         let persona = &self.persona;
         let texts = [Some(&self.user), Some(&persona.username), Some(&persona.id), persona.name.as_ref()];
-        let mut names: Vec<Vec<u8>> = texts.into_iter().flatten().map(|text| text.as_bytes().to_vec()).collect();
+        let mut names: Vec<Vec<u8>> =
+            texts.into_iter().flatten().map(|text| text.as_bytes().to_vec()).collect();
         // A part of it is enough.
         names.push(persona.biography.as_ref().unwrap().as_bytes()[..24].to_vec());
         names
@@ -106,7 +108,8 @@ impl Day {
     }
 
     async fn create(&mut self, user: &str) -> CreateAuthorizationUrlResponse {
-        let link = Link { user_id: user.to_owned(), session_binding: Some(BINDING.to_vec()), ..Link::default() };
+        let link =
+            Link { user_id: user.to_owned(), session_binding: Some(BINDING.to_vec()), ..Link::default() };
         let message = CreateAuthorizationUrlRequest { flow: Some(Flow::Link(link)), ..Default::default() };
         let created = self.authorizations().create_authorization_url(self.service.request(message)).await;
         let created = created.unwrap().into_inner();
@@ -156,7 +159,8 @@ impl Day {
 
     /// The browser comes to the hosted callback; what it is sent on with.
     async fn browse(&self, query: &str) -> (u16, String) {
-        let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build();
+        let client =
+            reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build();
         let url = format!("http://{}/api/auth/callback/threads?{query}", self.service.http);
         let answer = client.unwrap().get(url).send().await.unwrap();
         let location = answer.headers().get("location").map(|value| value.to_str().unwrap().to_owned());
@@ -174,7 +178,9 @@ impl Day {
         let signed = format!("{signature}.{payload}");
         self.secret("signed request", signed.clone());
         let url = format!("http://{}{path}", self.service.http);
-        let body = url::form_urlencoded::Serializer::new(String::new()).append_pair("signed_request", &signed).finish();
+        let body = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("signed_request", &signed)
+            .finish();
         let request = reqwest::Client::builder().no_proxy().build().unwrap().post(url);
         let request = request.header("content-type", "application/x-www-form-urlencoded").body(body);
         request.send().await.unwrap().text().await.unwrap()
@@ -186,7 +192,10 @@ async fn failures(day: &mut Day, victim: &Victim) {
     let faults = [
         (Endpoint::CodeExchange, Fault::Html502),
         (Endpoint::CodeExchange, Fault::CutAfterRequest),
-        (Endpoint::CodeExchange, Fault::Redirect(format!("https://evil.example/?client_secret={CLIENT_SECRET}"))),
+        (
+            Endpoint::CodeExchange,
+            Fault::Redirect(format!("https://evil.example/?client_secret={CLIENT_SECRET}")),
+        ),
         (Endpoint::LongLivedExchange, Fault::GarbageJson),
         (Endpoint::LongLivedExchange, Fault::WrongTypes),
         (Endpoint::Me, Fault::Truncated),
@@ -237,7 +246,8 @@ async fn failures(day: &mut Day, victim: &Victim) {
         day.complete(Answer::Parameters(Parameters { state, result }), &victim.user, Some(BINDING)).await;
     }
     let key = format!("Bearer {WRONG_KEY}");
-    for header in [key.clone(), format!("Bearer {JWT}"), format!("Basic {}", STANDARD.encode(WRONG_KEY)), key] {
+    for header in [key.clone(), format!("Bearer {JWT}"), format!("Basic {}", STANDARD.encode(WRONG_KEY)), key]
+    {
         let mut request = Request::new(ListAccountsRequest::default());
         request.metadata_mut().insert("authorization", header.parse().unwrap());
         let refused = day.accounts().list_accounts(request).await;
@@ -246,14 +256,23 @@ async fn failures(day: &mut Day, victim: &Victim) {
     // Secrets where none belongs.
     let token = tokens.last().unwrap().clone();
     for secret in [token, created.state, JWT.to_owned(), WRONG_KEY.to_owned()] {
-        let message = ListAccountsRequest { user_id: Some(secret.clone()), page_token: secret.clone(), ..Default::default() };
+        let message = ListAccountsRequest {
+            user_id: Some(secret.clone()),
+            page_token: secret.clone(),
+            ..Default::default()
+        };
         let refused = day.accounts().list_accounts(day.service.request(message)).await;
         day.said(refused);
         let message = ListAccountChangesRequest { cursor: Some(secret.clone()), ..Default::default() };
         let refused = day.accounts().list_account_changes(day.service.request(message)).await;
         day.said(refused);
         day.complete(Answer::Ticket(secret.clone()), &victim.user, Some(BINDING)).await;
-        day.complete(Answer::CallbackUrl(format!("https://x.example/?state={secret}&code={secret}")), "u", None).await;
+        day.complete(
+            Answer::CallbackUrl(format!("https://x.example/?state={secret}&code={secret}")),
+            "u",
+            None,
+        )
+        .await;
         day.fetch(&secret, &secret, None).await;
         day.browse(&format!("state={secret}&code={secret}")).await;
     }
@@ -301,7 +320,9 @@ async fn life(day: &mut Day, victim: &Victim, account_id: &str, sql: &mut sqlx::
     let report = ReportInvalidTokenRequest {
         account_id: account_id.to_owned(),
         user_id: victim.user.clone(),
-        token_sha256: aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, newest.as_bytes()).as_ref().to_vec(),
+        token_sha256: aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, newest.as_bytes())
+            .as_ref()
+            .to_vec(),
     };
     let reported = day.tokens().report_invalid_token(day.service.request(report)).await;
     day.said(reported);
@@ -309,7 +330,8 @@ async fn life(day: &mut Day, victim: &Victim, account_id: &str, sql: &mut sqlx::
     let watching = day.accounts().watch_accounts(day.service.request(watch)).await;
     drop(day.said(watching));
     // What the database refuses, it quotes.
-    let refuse = format!("alter table accounts add constraint canary check (user_id <> '{}') not valid", victim.user);
+    let refuse =
+        format!("alter table accounts add constraint canary check (user_id <> '{}') not valid", victim.user);
     sqlx::raw_sql(sqlx::AssertSqlSafe(refuse)).execute(&mut *sql).await.unwrap();
     day.link(victim).await;
     let unlink = UnlinkAccountRequest { account_id: account_id.to_owned(), user_id: victim.user.clone() };
@@ -317,7 +339,8 @@ async fn life(day: &mut Day, victim: &Victim, account_id: &str, sql: &mut sqlx::
     day.said(refused);
     sqlx::raw_sql("alter table accounts drop constraint canary").execute(&mut *sql).await.unwrap();
     // Somebody has been at the rows.
-    let spoil = "update accounts set token = set_byte(token, 40, get_byte(token, 40) # 1) where token is not null";
+    let spoil =
+        "update accounts set token = set_byte(token, 40, get_byte(token, 40) # 1) where token is not null";
     sqlx::raw_sql(spoil).execute(&mut *sql).await.unwrap();
     day.fetch(account_id, &victim.user, None).await;
     sqlx::raw_sql(spoil).execute(&mut *sql).await.unwrap();
@@ -419,7 +442,8 @@ async fn whole_day(format: &str) {
         day.tell(path, "another-secret-0006", &victims[1].persona.id).await;
     }
     day.tell("/threads/deauthorize", CLIENT_SECRET, &victims[1].persona.id).await;
-    let metrics = reqwest::get(format!("http://{}/metrics", day.service.ops)).await.unwrap().bytes().await.unwrap();
+    let metrics =
+        reqwest::get(format!("http://{}/metrics", day.service.ops)).await.unwrap().bytes().await.unwrap();
 
     for victim in &victims {
         for token in day.controls.issued_tokens(victim.key) {
@@ -431,7 +455,10 @@ async fn whole_day(format: &str) {
     }
     let dump = pg_dump(database.url());
     let victim = &victims[0];
-    assert!(holds(&dump, &victim.user) && holds(&dump, &victim.persona.username), "what is not secret is found");
+    assert!(
+        holds(&dump, &victim.user) && holds(&dump, &victim.persona.username),
+        "what is not secret is found"
+    );
     nothing_of(&day.secrets, &[("dump", &dump), ("metrics", &metrics)]);
 
     // Everybody is forgotten: two by the caller, one by Meta's word.

@@ -60,7 +60,12 @@ fn tls(wrong: Wrong, authority: &CertifiedIssuer<'static, KeyPair>) -> TlsAccept
 }
 
 /// A Threads behind TLS: what gets through a handshake goes on to the simulator.
-async fn serve_tls(listener: Arc<TcpListener>, acceptor: TlsAcceptor, simulator: String, shaken: Arc<AtomicUsize>) {
+async fn serve_tls(
+    listener: Arc<TcpListener>,
+    acceptor: TlsAcceptor,
+    simulator: String,
+    shaken: Arc<AtomicUsize>,
+) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         let (acceptor, simulator, shaken) = (acceptor.clone(), simulator.clone(), Arc::clone(&shaken));

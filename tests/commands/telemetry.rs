@@ -72,7 +72,10 @@ async fn a_trace_goes_on_from_its_caller_down_to_threads_and_the_database() {
         setting.simulator.controls().consent(&created.authorization_url, "full", Decision::Allow).unwrap();
     service.complete_traced(&callback_url, "user-1", &good).await;
     let call_span = collector.span("of the call", |span| span.name.ends_with("/CompleteAuthorization")).await;
-    assert_eq!((hex(&call_span.trace_id), hex(&call_span.parent_span_id)), (TRACE.to_owned(), PARENT.to_owned()));
+    assert_eq!(
+        (hex(&call_span.trace_id), hex(&call_span.parent_span_id)),
+        (TRACE.to_owned(), PARENT.to_owned())
+    );
     assert_eq!(call_span.kind(), opentelemetry_proto::tonic::trace::v1::span::SpanKind::Server);
     let told = attributes(&call_span);
     assert_eq!((told["caller"].as_str(), told["reason"].as_str()), ("web", "OK"));
@@ -90,7 +93,16 @@ async fn a_trace_goes_on_from_its_caller_down_to_threads_and_the_database() {
     assert_eq!(service.running.wait().code(), Some(0));
     // Nothing of the other calls; and what was made last is sent before the end.
     assert!(collector.spans().iter().all(|span| hex(&span.trace_id) == TRACE), "{:#?}", collector.spans());
-    let ids = ["request.id", "rpc.method", "rpc.system", "caller", "reason", "threads.endpoint", "threads.result", "batch"];
+    let ids = [
+        "request.id",
+        "rpc.method",
+        "rpc.system",
+        "caller",
+        "reason",
+        "threads.endpoint",
+        "threads.result",
+        "batch",
+    ];
     for span in collector.spans() {
         assert!(attributes(&span).keys().all(|key| ids.contains(&key.as_str())), "{span:#?}");
         assert!(span.events.is_empty() && span.links.is_empty() && span.trace_state.is_empty(), "{span:#?}");
@@ -98,7 +110,8 @@ async fn a_trace_goes_on_from_its_caller_down_to_threads_and_the_database() {
     let lines: Vec<Value> =
         service.running.errors().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of_call = |line: &&Value| line["span"]["name"] == "call";
-    let with_trace: Vec<_> = lines.iter().filter(of_call).filter(|line| !line["span"]["trace.id"].is_null()).collect();
+    let with_trace: Vec<_> =
+        lines.iter().filter(of_call).filter(|line| !line["span"]["trace.id"].is_null()).collect();
     assert!(!with_trace.is_empty(), "{lines:#?}");
     for line in with_trace {
         assert_eq!(line["span"]["trace.id"], TRACE, "{line}");
@@ -238,7 +251,10 @@ async fn there_are_no_core_dumps_of_it() {
     running.json();
     let process = format!("/proc/{}", running.id());
     let status = std::fs::read_to_string(format!("{process}/status")).unwrap();
-    assert!(status.lines().any(|line| line.starts_with("Uid:") && line.contains(&user.to_string())), "{status}");
+    assert!(
+        status.lines().any(|line| line.starts_with("Uid:") && line.contains(&user.to_string())),
+        "{status}"
+    );
     assert_eq!(std::fs::metadata(format!("{process}/environ")).unwrap().uid(), 0);
     let limits = std::fs::read_to_string(format!("{process}/limits")).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();

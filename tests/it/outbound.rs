@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use threads_identity::proto::v1::complete_authorization_request::{Answer, Parameters, parameters};
 use threads_identity::proto::v1::CompleteAuthorizationRequest;
+use threads_identity::proto::v1::complete_authorization_request::{Answer, Parameters, parameters};
 use threads_identity::simulator::{Endpoint, Fault};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tonic::Code;
 
-use crate::harness::{World, Wishes, REDIRECT_URI, bad_fields, failed};
+use crate::harness::{REDIRECT_URI, Wishes, World, bad_fields, failed};
 use crate::shorthand::fresh_profile;
 
 /// An HTTP server that answers every request with these bytes, and then with whatever
@@ -125,9 +125,8 @@ async fn an_answer_without_the_type_of_json_is_refused() {
 #[tokio::test]
 async fn a_stream_without_an_end_is_cut_at_the_cap() {
     const CHUNK: &[u8] = b"10000\r\n";
-    static PIECE: std::sync::LazyLock<Vec<u8>> = std::sync::LazyLock::new(|| {
-        [CHUNK, vec![b'x'; 0x1_0000].as_slice(), b"\r\n"].concat()
-    });
+    static PIECE: std::sync::LazyLock<Vec<u8>> =
+        std::sync::LazyLock::new(|| [CHUNK, vec![b'x'; 0x1_0000].as_slice(), b"\r\n"].concat());
     let json = "Content-Type: application/json\r\n";
     let chunked = format!("HTTP/1.1 200 OK\r\n{json}Transfer-Encoding: chunked\r\n\r\n");
     let sized = format!("HTTP/1.1 200 OK\r\n{json}Content-Length: 10737418240\r\n\r\n");
@@ -195,7 +194,11 @@ async fn a_picture_is_never_fetched() {
     assert_eq!(linked.profile.unwrap().threads_profile_picture_url.as_deref(), Some(url.as_str()));
     let id = linked.account.unwrap().account_id;
     let profile = world.profile(fresh_profile(&id, 0)).await.unwrap().profile.unwrap();
-    assert_eq!(profile.threads_profile_picture_url.as_deref(), Some(url.as_str()), "it is handed on as it is");
+    assert_eq!(
+        profile.threads_profile_picture_url.as_deref(),
+        Some(url.as_str()),
+        "it is handed on as it is"
+    );
     assert_eq!(hits.load(Ordering::Relaxed), 0);
 }
 
@@ -232,7 +235,8 @@ async fn a_code_brings_no_parameters_and_no_lines_into_the_exchange() {
         let (head, body) = request.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("POST /oauth/access_token HTTP/1.1\r\n"), "{head}");
         assert!(!head.to_ascii_lowercase().contains("x-header"), "{head}");
-        let pairs: Vec<(String, String)> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+        let pairs: Vec<(String, String)> =
+            url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
         let names: Vec<&str> = pairs.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["client_id", "client_secret", "grant_type", "redirect_uri", "code"]);
         assert_eq!((pairs[3].1.as_str(), pairs[4].1.as_str()), (REDIRECT_URI, code));

@@ -76,7 +76,9 @@ fn values(field: &FieldDescriptor, listener: &str) -> Vec<(Value, bool)> {
         Kind::Bytes => [vec![0], vec![0; 40_000], b"' or 1=1 --".to_vec()]
             .map(|bytes| (Value::Bytes(bytes.into()), true))
             .to_vec(),
-        Kind::Enum(_) => [99, -1, i32::MIN, i32::MAX].map(|number| (Value::EnumNumber(number), true)).to_vec(),
+        Kind::Enum(_) => {
+            [99, -1, i32::MIN, i32::MAX].map(|number| (Value::EnumNumber(number), true)).to_vec()
+        }
         Kind::Int32 => [-1, i32::MIN].map(|number| (Value::I32(number), true)).to_vec(),
         Kind::Message(duration) => {
             let value = |seconds, nanos| {
@@ -109,7 +111,8 @@ fn names(status: &Status, place: &Place, shown: &str) {
         return;
     }
     assert_eq!(reason, "FIELD_INVALID", "{shown}: {status:?}");
-    let named = details.bad_request().unwrap().field_violations.iter().map(|violation| violation.field.as_str());
+    let named =
+        details.bad_request().unwrap().field_violations.iter().map(|violation| violation.field.as_str());
     let named: Vec<&str> = named.collect();
     let first = format!("{}[0]", place.name);
     assert!(named.contains(&place.name.as_str()) || named.contains(&first.as_str()), "{shown}: {named:?}");

@@ -9,7 +9,8 @@ use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, Kind, Value};
 use threads_identity::proto::DESCRIPTORS;
 use threads_identity::proto::v1::{
-    CreateAuthorizationUrlRequest, ListAccountChangesRequest, ListAccountsRequest, create_authorization_url_request,
+    CreateAuthorizationUrlRequest, ListAccountChangesRequest, ListAccountsRequest,
+    create_authorization_url_request,
 };
 use threads_identity::simulator::Persona;
 use tonic::{Request, Status};
@@ -96,7 +97,9 @@ impl Apps {
         let tables = ["accounts", "authorizations", "audit", "events"];
         let mut rows = Vec::new();
         for table in tables {
-            let query = format!("select string_agg(t::text, E'\\n' order by t::text) from {table} t where app_id = 'second'");
+            let query = format!(
+                "select string_agg(t::text, E'\\n' order by t::text) from {table} t where app_id = 'second'"
+            );
             rows.push(self.world.look_up(query).await);
         }
         rows
@@ -114,7 +117,8 @@ async fn sealed_things(world: &World) -> Vec<Thing> {
     let page = world.accounts("second").list_accounts(page).await.unwrap().into_inner();
     let changes = world.accounts("second").list_account_changes(ListAccountChangesRequest::default()).await;
     let query = callback_url.split_once('?').unwrap().1.trim_end_matches("#_").to_owned();
-    let browser = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let browser =
+        reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let url = format!("http://{}/api/auth/callback/threads/second?{query}", world.http);
     let answer = browser.get(url).send().await.unwrap();
     let location = answer.headers().get("location").map(|value| value.to_str().unwrap().to_owned());
@@ -168,10 +172,12 @@ async fn cross(calls: usize) {
                 let mut pair = Vec::new();
                 for id in [&thing.theirs, &thing.nowhere] {
                     let message = with(good, place, Value::String(id.clone()));
-                    let answer = send_as(&apps.world, "web", method, Request::new(message.encode_to_vec())).await;
+                    let answer =
+                        send_as(&apps.world, "web", method, Request::new(message.encode_to_vec())).await;
                     if let Ok(bytes) = &answer {
                         let held = String::from_utf8_lossy(bytes);
-                        let marker = apps.markers.iter().find(|marker| *marker != id && held.contains(*marker));
+                        let marker =
+                            apps.markers.iter().find(|marker| *marker != id && held.contains(*marker));
                         assert!(marker.is_none(), "{method} {} {}: {marker:?}", place.name, thing.kind);
                     }
                     pair.push(told(answer, id, output));

@@ -33,8 +33,31 @@ pub const EXAMPLES: [&str; 5] = [
 
 /// What matters to the format.
 pub const PIECES: [&str; 26] = [
-    "\n", "\"", "'", "\"\"\"", "[", "]", "[[", "]]", "=", " = ", ".", "#", "\\", "\\u0000", "-1", "1e9", "true", "\"0s\"",
-    "\"999999999999999999d\"", "\n---\n", "THREADS_IDENTITY__", "__", "\nclient_secret_file = \"x\"\n", "http://", "\u{0}",
+    "\n",
+    "\"",
+    "'",
+    "\"\"\"",
+    "[",
+    "]",
+    "[[",
+    "]]",
+    "=",
+    " = ",
+    ".",
+    "#",
+    "\\",
+    "\\u0000",
+    "-1",
+    "1e9",
+    "true",
+    "\"0s\"",
+    "\"999999999999999999d\"",
+    "\n---\n",
+    "THREADS_IDENTITY__",
+    "__",
+    "\nclient_secret_file = \"x\"\n",
+    "http://",
+    "\u{0}",
     "nan",
 ];
 
@@ -42,7 +65,8 @@ pub const PIECES: [&str; 26] = [
 pub fn property() -> impl Fn(&[u8]) -> bool {
     |input| {
         let text = String::from_utf8_lossy(input);
-        let (file, variables) = text.split_once(SEPARATOR).or_else(|| text.split_once("---\n")).unwrap_or((&text, ""));
+        let (file, variables) =
+            text.split_once(SEPARATOR).or_else(|| text.split_once("---\n")).unwrap_or((&text, ""));
         let variables: Vec<(String, String)> = variables
             .lines()
             .filter_map(|line| line.split_once('='))
@@ -56,10 +80,11 @@ pub fn property() -> impl Fn(&[u8]) -> bool {
             Err(error) => {
                 let told = error.to_string();
                 assert!(!error.problems.is_empty());
-                let only_in_secrets = file.parse().map_or(!file.contains(CANARY), |table| is_kept_in_secrets(&table))
-                    && variables.iter().all(|(name, value)| {
-                        !name.contains("anary") && (!value.contains("anary") || is_secret(name))
-                    });
+                let only_in_secrets =
+                    file.parse().map_or(!file.contains(CANARY), |table| is_kept_in_secrets(&table))
+                        && variables.iter().all(|(name, value)| {
+                            !name.contains("anary") && (!value.contains("anary") || is_secret(name))
+                        });
                 assert!(!only_in_secrets || !told.contains("anary"), "{told}");
                 // A file that cannot be read is not quoted, wherever its secrets stand.
                 if file.parse::<Table>().is_err() && told.contains("is not TOML") {
@@ -118,11 +143,15 @@ fn names_hold(app: &threads_identity::config::AppConfig) -> bool {
     let lists = [&app.redirect_uris, &app.scopes, &app.profile_fields];
     texts.iter().any(|text| text.contains("anary"))
         || lists.iter().any(|list| list.iter().any(|text| text.contains("anary")))
-        || format!("{:?}{:?}{:?}", app.authorize_url, app.authorize_parameters, app.return_to).contains("anary")
+        || format!("{:?}{:?}{:?}", app.authorize_url, app.authorize_parameters, app.return_to)
+            .contains("anary")
 }
 
 fn is_loopback(host: &str) -> bool {
     host == "localhost"
         || host.ends_with(".localhost")
-        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        || host
+            .trim_matches(['[', ']'])
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }

@@ -17,9 +17,34 @@ pub const EXAMPLES: [&str; 9] = [
 
 /// What matters to the format.
 pub const PIECES: [&str; 28] = [
-    "{", "}", "[", "]", ",", ":", "\"", "\\", "null", "true", "1", "-", "1e3", ".5", "\\u0000", "\\ud800", " ",
-    "\"id\":\"1\",", "\"user_id\":", "\"expires_in\":", "\"access_token\":\"x\",", "\"data\":{", "\"name\":",
-    "99999999999999999999", "\u{0}", "\u{e4}", "\\/", "\"\"",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "\"",
+    "\\",
+    "null",
+    "true",
+    "1",
+    "-",
+    "1e3",
+    ".5",
+    "\\u0000",
+    "\\ud800",
+    " ",
+    "\"id\":\"1\",",
+    "\"user_id\":",
+    "\"expires_in\":",
+    "\"access_token\":\"x\",",
+    "\"data\":{",
+    "\"name\":",
+    "99999999999999999999",
+    "\u{0}",
+    "\u{e4}",
+    "\\/",
+    "\"\"",
 ];
 
 /// The longest token, and the longest life of one, in seconds.
@@ -43,7 +68,8 @@ pub fn property() -> impl Fn(&[u8]) -> bool {
         });
         assert_eq!(read, expected);
 
-        let extended = parse_long_lived(input).map(|answer| (answer.token.expose().to_owned(), answer.lifetime.as_secs()));
+        let extended = parse_long_lived(input)
+            .map(|answer| (answer.token.expose().to_owned(), answer.lifetime.as_secs()));
         assert_eq!(extended, object.as_ref().and_then(life_of));
 
         let me = parse_me(input).map(|me| {

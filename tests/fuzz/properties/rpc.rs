@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use http::Request;
 use prost::Message as _;
-use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MessageDescriptor, MethodDescriptor, ReflectMessage as _, Value};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, Kind, MessageDescriptor, MethodDescriptor, ReflectMessage as _, Value,
+};
 use threads_identity::clock::SystemClock;
 use threads_identity::config::Config;
 use threads_identity::grpc::fuzzing::Edge;
@@ -25,7 +27,10 @@ const TIMEOUT: &str = "6m";
 /// alone.
 const REQUESTS: [(&str, &str); 16] = [
     ("CreateAuthorizationUrl", r#"{"link":{"userId":"user-1"}}"#),
-    ("CreateAuthorizationUrl", r#"{"signIn":{"sessionBinding":"QUFBQUFBQUFBQUFBQUFBQQ=="},"scopes":["threads_basic"]}"#),
+    (
+        "CreateAuthorizationUrl",
+        r#"{"signIn":{"sessionBinding":"QUFBQUFBQUFBQUFBQUFBQQ=="},"scopes":["threads_basic"]}"#,
+    ),
     ("CompleteAuthorization", r#"{"callbackUrl":"/callback?code=AQ&state=s","userId":"user-1"}"#),
     ("CompleteAuthorization", r#"{"parameters":{"state":"s","code":"AQ"},"userId":"user-1"}"#),
     ("CompleteAuthorization", r#"{"ticket":"t","userId":"user-1"}"#),
@@ -38,14 +43,38 @@ const REQUESTS: [(&str, &str); 16] = [
     ("ListAccountChanges", r#"{"userId":"user-1","pageSize":5}"#),
     ("GetProfile", r#"{"threadsUserId":"17841405793187219","maxAge":"5s"}"#),
     ("BatchGetProfiles", r#"{"accountIds":["5b1c6a34-8f0e-8d52-9c1a-3f0d2b7e6a90"]}"#),
-    ("FetchAccessToken", r#"{"accountId":"5b1c6a34-8f0e-8d52-9c1a-3f0d2b7e6a90","userId":"user-1","minimumLifetime":"5s"}"#),
-    ("ReportInvalidToken", r#"{"accountId":"5b1c6a34-8f0e-8d52-9c1a-3f0d2b7e6a90","userId":"user-1","tokenSha256":"QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE="}"#),
+    (
+        "FetchAccessToken",
+        r#"{"accountId":"5b1c6a34-8f0e-8d52-9c1a-3f0d2b7e6a90","userId":"user-1","minimumLifetime":"5s"}"#,
+    ),
+    (
+        "ReportInvalidToken",
+        r#"{"accountId":"5b1c6a34-8f0e-8d52-9c1a-3f0d2b7e6a90","userId":"user-1","tokenSha256":"QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE="}"#,
+    ),
 ];
 
 /// What matters to the format: keys and lengths of protobuf, and values.
 pub const PIECES: [&str; 20] = [
-    "\n", "\u{12}", "\u{1a}", "\"", "*", "2", "\u{8}", "\u{10}", "\u{0}", "\u{1}", "\u{7f}", "\n\u{0}", "\u{12}\u{6}user-2",
-    "\u{12}\u{1}\u{0}", "\u{20}\u{63}", "A", "B", "user-1", "?code=A&state=B", "\u{e4}",
+    "\n",
+    "\u{12}",
+    "\u{1a}",
+    "\"",
+    "*",
+    "2",
+    "\u{8}",
+    "\u{10}",
+    "\u{0}",
+    "\u{1}",
+    "\u{7f}",
+    "\n\u{0}",
+    "\u{12}\u{6}user-2",
+    "\u{12}\u{1}\u{0}",
+    "\u{20}\u{63}",
+    "A",
+    "B",
+    "user-1",
+    "?code=A&state=B",
+    "\u{e4}",
 ];
 
 fn methods() -> Vec<MethodDescriptor> {

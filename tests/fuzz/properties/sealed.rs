@@ -37,8 +37,8 @@ pub const EXAMPLES: [&str; 9] = [
 
 /// What matters to the format.
 pub const PIECES: [&str; 22] = [
-    ":", "S0", "S1", "S2", "S3", "S4", "S5", "S6", "state", "ticket", "token", "short", "page", "cursor", "default",
-    "second", "row-1", "A", "=", "-", "_", "\u{0}",
+    ":", "S0", "S1", "S2", "S3", "S4", "S5", "S6", "state", "ticket", "token", "short", "page", "cursor",
+    "default", "second", "row-1", "A", "=", "-", "_", "\u{0}",
 ];
 
 /// The property: whether the input opened, which only what was sealed does, in its
@@ -51,8 +51,10 @@ pub fn property() -> impl Fn(&[u8]) -> bool {
         app_id,
         row: row.as_bytes(),
     };
-    let sealed: Vec<String> =
-        SEALED.iter().map(|(kind, app, row, plain)| keyring.seal_text(place(kind, app, row), plain)).collect();
+    let sealed: Vec<String> = SEALED
+        .iter()
+        .map(|(kind, app, row, plain)| keyring.seal_text(place(kind, app, row), plain))
+        .collect();
     move |input| {
         let text = String::from_utf8_lossy(input);
         let mut parts = text.splitn(4, ':');
@@ -74,7 +76,8 @@ pub fn property() -> impl Fn(&[u8]) -> bool {
         let place = Place { purpose: *purpose, app_id, row: row.as_bytes() };
         let opened = keyring.open_text(place, &value);
         let known = sealed.iter().position(|sealed| *sealed == value);
-        let fits = known.map(|i| SEALED[i]).filter(|known| (known.0, known.1, known.2) == (kind, app_id, row));
+        let fits =
+            known.map(|i| SEALED[i]).filter(|known| (known.0, known.1, known.2) == (kind, app_id, row));
         match (&opened, fits) {
             (Ok(plain), Some(known)) => assert_eq!(plain.as_slice(), known.3),
             (Err(_), None) => {}
