@@ -53,7 +53,7 @@ impl Victim {
         let persona = Persona {
             name: Some(format!("Canary Name {number}")),
             biography: Some(biography),
-            ..Persona::new(key, &format!("3000000000007{number:04}"), &format!("canary.handle.{number}"))
+            ..Persona::new(key, format!("3000000000007{number:04}"), format!("canary.handle.{number}"))
         };
         Self { key, user: format!("canary-user-{number}"), persona }
     }

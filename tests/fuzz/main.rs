@@ -7,8 +7,10 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::option_option,
     clippy::print_stdout,
-    reason = "a test that cannot go on fails, and a long one says how it went"
+    reason = "a test that cannot go on fails, a long one says how it went, and JSON tells null from absent"
 )]
 
 mod properties;
@@ -120,12 +122,12 @@ fn no_configuration_panics_and_none_is_quoted() {
 }
 
 /// The same for minutes, with another seed every time.
-fn meet_for_minutes(property: impl Fn(&[u8]) -> bool, examples: &[&str], pieces: &[&str]) {
+fn meet_for_minutes(minutes: u64, property: impl Fn(&[u8]) -> bool, examples: &[&str], pieces: &[&str]) {
     let seed = u64::from_be_bytes(threads_identity::secret::random());
     println!("seed {seed:#x}");
     let mut numbers = Numbers(seed);
     let (start, mut inputs, mut taken) = (Instant::now(), 0_u64, 0_u64);
-    while start.elapsed() < Duration::from_mins(4) {
+    while start.elapsed() < Duration::from_mins(minutes) {
         taken += u64::from(property(&changed(&mut numbers, examples, pieces)));
         inputs += 1;
     }
@@ -135,11 +137,43 @@ fn meet_for_minutes(property: impl Fn(&[u8]) -> bool, examples: &[&str], pieces:
 #[test]
 #[ignore = "takes minutes: run it by name"]
 fn signed_requests_for_four_minutes() {
-    meet_for_minutes(signed_request::property(), &signed_request::EXAMPLES, &signed_request::PIECES);
+    meet_for_minutes(4, signed_request::property(), &signed_request::EXAMPLES, &signed_request::PIECES);
 }
 
 #[test]
 #[ignore = "takes minutes: run it by name"]
 fn callbacks_for_four_minutes() {
-    meet_for_minutes(callback::property(), &callback::EXAMPLES, &callback::PIECES);
+    meet_for_minutes(4, callback::property(), &callback::EXAMPLES, &callback::PIECES);
+}
+
+#[test]
+#[ignore = "takes minutes: run it by name"]
+fn answers_for_two_minutes() {
+    meet_for_minutes(2, provider_json::property(), &provider_json::EXAMPLES, &provider_json::PIECES);
+}
+
+#[test]
+#[ignore = "takes minutes: run it by name"]
+fn sealed_values_for_two_minutes() {
+    meet_for_minutes(2, sealed::property(), &sealed::EXAMPLES, &sealed::PIECES);
+}
+
+#[test]
+#[ignore = "takes minutes: run it by name"]
+fn page_tokens_for_two_minutes() {
+    meet_for_minutes(2, page_token::property(), &page_token::EXAMPLES, &page_token::PIECES);
+}
+
+#[test]
+#[ignore = "takes minutes: run it by name"]
+fn configurations_for_two_minutes() {
+    meet_for_minutes(2, configuration::property(), &configuration::EXAMPLES, &configuration::PIECES);
+}
+
+#[test]
+#[ignore = "takes minutes: run it by name"]
+fn requests_for_two_minutes() {
+    let examples = rpc::examples();
+    let examples: Vec<&str> = examples.iter().map(String::as_str).collect();
+    meet_for_minutes(2, rpc::property(), &examples, &rpc::PIECES);
 }

@@ -20,7 +20,7 @@ pub fn of(value: &[u8]) -> Vec<Vec<u8>> {
     let mut forms = vec![value.to_vec(), hex.to_uppercase().into_bytes(), hex.into_bytes()];
     let list = format!("{value:?}");
     // Of bytes that `Debug` has printed, wherever they stand in a longer list.
-    forms.push(list[1..list.len() - 1].as_bytes().to_vec());
+    forms.push(list.as_bytes()[1..list.len() - 1].to_vec());
     for start in 0..3 {
         // Cut so that the encoding is the same whatever stands before and after.
         let middle = &value[start..start + (value.len() - start) / 3 * 3];

@@ -135,7 +135,7 @@ fn holds(config: &Config) {
     assert!(config.refresh.attempt_timeout < config.refresh.lease);
     assert!(config.retention.authorizations <= config.retention.unlinked);
     // What is logged of it at any level holds no secret.
-    assert!(!format!("{config:?}").contains("anary") || config.apps.iter().any(|app| names_hold(app)));
+    assert!(!format!("{config:?}").contains("anary") || config.apps.iter().any(names_hold));
 }
 
 fn names_hold(app: &threads_identity::config::AppConfig) -> bool {
