@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::telemetry::{self, LogFormat};
+use crate::config::LogFormat;
+use crate::telemetry;
 
 mod audit;
 mod callers;
+mod core_dumps;
 mod doctor;
 mod erase;
 mod keys;
@@ -289,11 +291,11 @@ impl Cli {
         let filter = variables.iter().find(|(name, _)| name == "RUST_LOG").map(|(_, value)| value.as_str());
         let log = |format, default| telemetry::init(format, filter, default);
         let done = match self.command {
+            // It starts its own log, by its configuration.
             Command::Serve(args) => {
-                log(LogFormat::Json, "info");
                 let runtime = runtime()?;
                 let served =
-                    runtime.block_on(serve::run(args.config.config.as_deref(), args.json, variables));
+                    runtime.block_on(serve::run(args.config.config.as_deref(), args.json, filter, variables));
                 // A name that is still being looked up, say, must not hold up the end.
                 runtime.shutdown_timeout(RUNTIME_END_MAX);
                 served

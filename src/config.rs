@@ -23,6 +23,7 @@ mod refresh;
 mod retention;
 mod section;
 mod server;
+mod telemetry;
 mod tls;
 mod watch;
 
@@ -36,6 +37,7 @@ pub use origin::Origin;
 pub use refresh::Refresh;
 pub use retention::Retention;
 pub use server::Server;
+pub use telemetry::{LogFormat, Telemetry};
 pub use tls::{ClientCertificates, Tls};
 pub use watch::Watch;
 
@@ -74,6 +76,8 @@ pub struct Config {
     pub watch: Watch,
     /// `[limits]`
     pub limits: Limits,
+    /// `[telemetry]`
+    pub telemetry: Telemetry,
     /// `[[apps]]`, at least one.
     pub apps: Vec<AppConfig>,
     /// `[[callers]]`. None: loopback alone is served, as caller `local`.
@@ -223,6 +227,7 @@ impl Config {
         let retention = Retention::read(root.section("retention"));
         let watch = Watch::read(root.section("watch"));
         let limits = Limits::read(root.section("limits"));
+        let telemetry = Telemetry::read(root.section("telemetry"));
         let sections = root.sections("apps");
         if sections.is_empty() && !root.has_problems_in("apps") {
             root.problem("apps", "at least one [[apps]] is needed, or the variable THREADS_CLIENT_ID");
@@ -251,6 +256,7 @@ impl Config {
             retention,
             watch,
             limits,
+            telemetry,
             apps: apps.into_iter().collect::<Option<_>>()?,
             callers,
             issuers: issuers.into_iter().collect::<Option<_>>()?,

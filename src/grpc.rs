@@ -26,6 +26,8 @@ mod convert;
 mod deadline;
 mod ending;
 mod fields;
+#[doc(hidden)]
+pub mod fuzzing;
 mod outer;
 mod page;
 mod profiles;

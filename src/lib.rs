@@ -36,15 +36,15 @@
 //! stands; [`profile`] is what Threads tells of a person; [`error`] is the one
 //! error with its published reason; [`clock`] is the only way to the time;
 //! [`config`] is what an operator decides; [`metrics`] is what can be measured;
-//! [`peer`] is who is at the other end of a connection; [`proto`] is generated from
-//! the API.
+//! [`peer`] is who is at the other end of a connection; [`trace`] says which calls
+//! are followed from outside; [`proto`] is generated from the API.
 //!
 //! **Edges** are where others reach us. [`listener`] holds the connections; [`grpc`] parses, calls a flow and
 //! converts; [`web`] does the same for browsers and Meta; [`readiness`] knows whether work can be done at all; [`ops`] tells
 //! that and the metrics over HTTP; [`serve`] runs them together and ends them in
 //! order; [`doctor`] looks at what an operator has set up, from outside.
 //!
-//! **Assembly** is the process. [`cli`] is the commands, [`telemetry`] the logs,
+//! **Assembly** is the process. [`cli`] is the commands, [`telemetry`] the logs and traces,
 #![cfg_attr(feature = "simulator", doc = "[`dev`] the whole thing on one machine.")]
 #![cfg_attr(not(feature = "simulator"), doc = "`dev` the whole thing on one machine (not in this build).")]
 //!
@@ -91,6 +91,7 @@ pub mod clock;
 pub mod config;
 pub mod metrics;
 pub mod peer;
+pub mod trace;
 pub mod proto;
 
 // Edges.

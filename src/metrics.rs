@@ -13,6 +13,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 mod labels;
+pub mod process;
 
 pub use labels::*;
 
@@ -136,6 +137,7 @@ impl Metrics {
         metrics.register_events();
         metrics.register_callers();
         metrics.register_connections();
+        metrics.registry.register_collector(Box::new(process::Process));
         metrics
     }
 

@@ -12,12 +12,14 @@ use std::time::Duration;
 use backon::{ExponentialBuilder, Retryable as _};
 use reqwest::header::{self, HeaderMap};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 use url::Url;
 
 use crate::clock::Clock;
 use crate::config::{AppConfig, Provider, endpoint};
 use crate::metrics::{Metrics, ProviderLabels};
 use crate::secret::{AccessToken, AuthorizationCode};
+use crate::trace;
 
 mod failure;
 mod gate;
@@ -27,6 +29,8 @@ mod wire;
 pub use failure::{Class, Failure, Limited};
 pub use refused::Refused;
 pub use wire::{LongLived, Me, ShortLived};
+#[doc(hidden)] // for tests that compare these readings with others
+pub use wire::{parse_code_exchange, parse_long_lived, parse_me};
 
 /// How often a call that may be repeated is tried in all.
 const TRIES_MAX: usize = 3;
@@ -271,12 +275,20 @@ impl Client {
             return Err(Failure::paused(at, wait));
         }
         let request = request.header(header::ACCEPT, "application/json").timeout(time);
-        let result = self.answer(at, request).await.map_err(|failure| self.note_limit(failure));
+        let span = tracing::info_span!(
+            target: trace::TARGET,
+            "threads",
+            threads.endpoint = at.name(),
+            threads.result = tracing::field::Empty,
+        );
+        let result = self.answer(at, request).instrument(span.clone()).await;
+        let result = result.map_err(|failure| self.note_limit(failure));
         let now = self.clock.now();
         let is_limited = result.as_ref().is_err_and(|failure| matches!(failure.class, Class::RateLimited(_)));
         self.gate.called(now, !result.as_ref().is_err_and(Failure::is_passing), is_limited);
         self.metrics.provider_call_seconds.observe(start.elapsed().as_secs_f64());
         let name = result.as_ref().err().map_or("ok", |failure| failure.class.name());
+        span.record("threads.result", name);
         self.metrics
             .provider_calls
             .get_or_create(&ProviderLabels { endpoint: at.name(), result: name })
@@ -306,6 +318,9 @@ impl Client {
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
         self.gate.used(self.clock.now(), &headers);
+        if is_encoded(&headers) {
+            return Err(Failure::surprise(at, status, "answer is compressed"));
+        }
         let mut body = Vec::new();
         loop {
             match response.chunk().await {
@@ -355,6 +370,13 @@ fn unanswered(at: Endpoint, error: &reqwest::Error) -> Failure {
     }
     tracing::debug!(threads.endpoint = at.name(), "{detail}{chain}");
     Failure::unanswered(at, !(error.is_connect() || error.is_builder()), detail)
+}
+
+/// Whether an answer would first have to be unpacked. None is asked for, and one that
+/// comes so anyway could unpack to any size.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    encodings.any(|encoding| !encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

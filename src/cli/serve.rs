@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{CommandResult, Variables, print};
+use super::{CommandResult, Variables, core_dumps, print};
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::listener::descriptors;
@@ -14,23 +14,39 @@ use crate::readiness::Readiness;
 use crate::serve::{self, Listeners};
 use crate::service::Service;
 use crate::store::{self, erasures::ledger};
+use crate::telemetry;
 
-/// Runs the service until it is asked to stop.
-pub(super) async fn run(file: Option<&Path>, json: bool, variables: &Variables) -> CommandResult {
+/// Runs the service until it is asked to stop. `filter` is what `RUST_LOG` says.
+pub(super) async fn run(
+    file: Option<&Path>,
+    json: bool,
+    filter: Option<&str>,
+    variables: &Variables,
+) -> CommandResult {
     let config = Config::load(file, variables.iter().cloned())?;
+    let running = telemetry::serve(&config.telemetry, filter)
+        .map_err(|error| format!("telemetry.otlp_endpoint: cannot be used: {error}"))?;
+    core_dumps::forbid();
+    let served = serve(&config, json).await;
+    // What is left is written before the process ends, and before it says why.
+    let _ = tokio::task::spawn_blocking(|| running.end()).await;
+    served
+}
+
+async fn serve(config: &Config, json: bool) -> CommandResult {
     let apps: Vec<&str> = config.apps.iter().map(|app| app.id.as_str()).collect();
     let callers: Vec<&str> = config.callers.iter().map(|caller| caller.name.as_str()).collect();
     tracing::info!(?apps, ?callers, version = env!("CARGO_PKG_VERSION"), "starting");
     descriptors::raise();
-    let service = Arc::new(Service::new(&config, Arc::new(SystemClock))?);
-    let listeners = Listeners::bind(&config).await?;
+    let service = Arc::new(Service::new(config, Arc::new(SystemClock))?);
+    let listeners = Listeners::bind(config).await?;
     let (grpc, http, ops) = (listeners.grpc_address()?, listeners.http_address()?, listeners.ops_address()?);
     tracing::info!(%grpc, %http, %ops, "listening");
     let asked = asked_to_stop();
     if json {
         print(json!({ "grpc": grpc.to_string(), "http": http.to_string(), "ops": ops.to_string() }));
     }
-    Ok(serve::run(&config, service, Readiness::default(), listeners, asked).await?)
+    Ok(serve::run(config, service, Readiness::default(), listeners, asked).await?)
 }
 
 /// Brings the schema up to date; after a restore, also asks for the ledger.

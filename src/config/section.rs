@@ -228,6 +228,21 @@ impl<'a> Section<'a> {
         self.table.contains_key(key)
     }
 
+    /// A number from 0 to 1.
+    pub(super) fn fraction(&mut self, key: &str, default: f64) -> f64 {
+        let value = match self.table.remove(key) {
+            None => return default,
+            Some(Value::Float(value)) => Some(value),
+            Some(Value::Integer(value)) => i32::try_from(value).ok().map(f64::from),
+            Some(Value::String(text)) => text.parse().ok(),
+            Some(_) => None,
+        };
+        value.filter(|value| (0.0..=1.0).contains(value)).unwrap_or_else(|| {
+            self.problem(key, "must be a number from 0 to 1, such as 0.01");
+            default
+        })
+    }
+
     /// A duration such as `"250ms"`, `"20s"`, `"15m"`, `"24h"` or `"30d"`.
     pub(super) fn duration(&mut self, key: &str, default: Duration) -> Duration {
         let Some(text) = self.string(key) else { return default };

@@ -290,3 +290,43 @@ fn what_is_wrong_with_connections_and_limits_is_told_by_its_key() {
     let problems = problems(&format!("{GOOD}burst = 7\n"), &[]);
     assert!(problems.contains("callers.0.burst:"), "{problems}");
 }
+
+#[test]
+fn a_collector_is_an_address_and_limits() {
+    let config = parse(GOOD, &[]).unwrap().telemetry;
+    assert!(config.otlp_endpoint.is_none() && config.log_format == LogFormat::Json);
+    let set = |key: &str, value: &str| {
+        let name = format!("THREADS_IDENTITY__TELEMETRY__{}", key.to_ascii_uppercase());
+        parse(GOOD, &[(&name, value)]).map(|config| config.telemetry)
+    };
+    assert!(set("otlp_endpoint", "http://collector:4317").unwrap().otlp_endpoint.is_some());
+    for (value, ratio) in [("0", 0.0), ("1", 1.0), ("0.25", 0.25)] {
+        let read = set("trace_ratio", value).unwrap().trace_ratio;
+        assert!((read - ratio).abs() < f64::EPSILON, "{value}: {read}");
+    }
+    for (key, value) in [
+        ("otlp_endpoint", ""),
+        ("otlp_endpoint", "collector:4317"),
+        ("otlp_endpoint", "grpc://collector:4317"),
+        ("otlp_endpoint", "http://user:canary@collector:4317"),
+        ("trace_ratio", ""),
+        ("trace_ratio", "-0.1"),
+        ("trace_ratio", "1.1"),
+        ("trace_ratio", "nan"),
+        ("trace_ratio", "half"),
+        ("queue_max", "1"),
+        ("queue_max", "many"),
+        ("export_interval", "0s"),
+        ("export_interval", "6m"),
+        ("export_timeout", "5"),
+        ("log_format", "xml"),
+    ] {
+        let error = set(key, value).unwrap_err().to_string();
+        assert!(error.contains(&format!("telemetry.{key}: ")) && error.contains("has 1 problem"), "{error}");
+        assert!(!error.contains("canary"), "{error}");
+    }
+    for twice in ["trace_ratio = [0.5]", "otlp_endpoint = 7", "nonsense = 1"] {
+        let error = problems(&format!("[telemetry]\n{twice}\n{GOOD}"), &[]);
+        assert!(error.contains("\n  telemetry."), "{error}");
+    }
+}

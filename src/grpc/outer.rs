@@ -28,6 +28,7 @@ use crate::peer::Peer;
 use crate::rates::Pace;
 use crate::secret;
 use crate::service::Service;
+use crate::trace;
 
 const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 const HEALTH: &str = "/grpc.health.v1.Health/";
@@ -113,6 +114,7 @@ where
             rpc.method = method.unwrap_or("unknown"),
             caller = tracing::field::Empty,
             refusal = tracing::field::Empty,
+            trace.id = tracing::field::Empty,
         );
         let header = HeaderValue::from_str(&request_id).ok();
         // The service that said it was ready is the one that is called; its copy has
@@ -176,7 +178,10 @@ impl Outer {
             Ok(caller) => caller,
             Err(refused) => return Err(self.turn_away(&refused)),
         };
-        tracing::Span::current().record("caller", caller.name.as_str());
+        let span = tracing::Span::current();
+        span.record("caller", caller.name.as_str());
+        // Only now: a stranger decides nothing about traces.
+        trace::adopt(&span, request.headers());
         self.pace(&caller)?;
         let room = if method == Some(WATCH) {
             None
@@ -246,6 +251,7 @@ impl Drop for Record {
         self.metrics.calls_in_flight.dec();
         self.metrics.calls.get_or_create(&CallLabels { method: self.method, reason }).inc();
         self.metrics.call_seconds.observe(seconds);
+        trace::note_end(reason, is_our_failure(reason));
         if reason == OK {
             tracing::debug!(duration_ms = seconds * 1e3, "answered");
         } else {
@@ -313,6 +319,23 @@ fn reason_of(headers: &HeaderMap) -> Option<&'static str> {
     }
     let reason = status.get_details_error_info().and_then(|info| Reason::from_str_name(&info.reason));
     Some(reason.map_or("NONE", |reason| reason.as_str_name()))
+}
+
+/// Whether an error is the service's own, by OpenTelemetry's conventions for what a
+/// gRPC server answers.
+fn is_our_failure(reason: &str) -> bool {
+    let code = Reason::from_str_name(reason).map(status::code);
+    matches!(
+        code,
+        Some(
+            Code::Unknown
+                | Code::DeadlineExceeded
+                | Code::Unimplemented
+                | Code::Internal
+                | Code::Unavailable
+                | Code::DataLoss
+        )
+    )
 }
 
 /// The caller's request id if it gave a decent one, or a new one.

@@ -23,11 +23,16 @@ pub(super) struct List {
 impl List {
     /// A list of this name, for this caller, with this filter.
     pub fn new(name: &str, caller: &Caller, user_id: Option<&str>, states: &[&str]) -> Self {
+        Self::of(name, &caller.name, caller.app.id(), user_id, states)
+    }
+
+    /// The same, of a caller that is named.
+    pub fn of(name: &str, caller: &str, app_id: &str, user_id: Option<&str>, states: &[&str]) -> Self {
         // Absent and empty differ, and so do ["a b"] and ["a", "b"].
         let user = user_id.map_or_else(|| "-".to_owned(), |user_id| format!("+{user_id}"));
         let states = states.join(",");
-        let parts = [name, caller.name.as_str(), user.as_str(), states.as_str()].map(str::as_bytes);
-        Self { digest: sha256(&parts), app_id: caller.app.id().to_owned() }
+        let parts = [name, caller, user.as_str(), states.as_str()].map(str::as_bytes);
+        Self { digest: sha256(&parts), app_id: app_id.to_owned() }
     }
 
     fn place(&self) -> Place<'_> {

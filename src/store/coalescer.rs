@@ -19,11 +19,13 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::owned::Owned;
 use super::{RECONNECT_PAUSE, RUN_MAX, StoreError};
 use crate::metrics::{BatchLabels, Metrics};
+use crate::trace;
 
 /// The most requests in one statement.
 const BATCH_MAX: usize = 256;
@@ -100,7 +102,9 @@ impl<B: Batch> Coalescer<B> {
             mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => StoreError::Unavailable("the store has been closed"),
         })?;
-        answer.await.unwrap_or(Err(StoreError::Unavailable("the batch was dropped")))
+        // In a trace: how long the call waited for its batch and the batch's commit.
+        let waiting = tracing::info_span!(target: trace::TARGET, "batch", batch = B::NAME);
+        answer.instrument(waiting).await.unwrap_or(Err(StoreError::Unavailable("the batch was dropped")))
     }
 }
 

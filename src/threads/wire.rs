@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _};
+use serde::de::{Deserializer, Error as _, IgnoredAny};
 use serde_json::value::RawValue;
 
 use crate::ids::ThreadsUserId;
@@ -71,7 +71,8 @@ struct TokenAnswer {
 }
 
 #[derive(Deserialize)]
-struct MeAnswer {
+#[serde(bound = "W: Deserialize<'de>")]
+struct MeAnswer<W> {
     #[serde(default)]
     id: Option<Digits>,
     #[serde(default)]
@@ -86,8 +87,18 @@ struct MeAnswer {
     is_verified: Option<bool>,
     /// Not documented for profiles; other libraries expect it, so it is
     /// tolerated in case Threads ever sends it.
-    #[serde(default)]
-    data: Option<Box<MeAnswer>>,
+    data: Option<W>,
+}
+
+/// A profile in a wrapper. One within it is not looked at: nobody decides how deep
+/// this is read.
+struct Wrapped(MeAnswer<IgnoredAny>);
+
+impl<'de> Deserialize<'de> for Wrapped {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?.get();
+        read(raw.as_bytes()).map(Self).ok_or_else(|| D::Error::custom("not a profile"))
+    }
 }
 
 /// The short-lived token, good for one hour, and whose it is.
@@ -114,16 +125,20 @@ pub struct Me {
     pub dropped: u64,
 }
 
-pub(super) fn parse_code_exchange(body: &[u8]) -> Option<ShortLived> {
-    let answer: CodeExchangeAnswer = serde_json::from_slice(body).ok()?;
+/// Reads the answer to a code; `None` unless it is as documented.
+#[must_use]
+pub fn parse_code_exchange(body: &[u8]) -> Option<ShortLived> {
+    let answer: CodeExchangeAnswer = read(body)?;
     Some(ShortLived {
         token: parse_token(answer.access_token)?,
         user_id: answer.user_id.map(|digits| digits.0),
     })
 }
 
-pub(super) fn parse_long_lived(body: &[u8]) -> Option<LongLived> {
-    let answer: TokenAnswer = serde_json::from_slice(body).ok()?;
+/// Reads the answer to an exchange or a refresh; `None` unless it is as documented.
+#[must_use]
+pub fn parse_long_lived(body: &[u8]) -> Option<LongLived> {
+    let answer: TokenAnswer = read(body)?;
     let lifetime = match answer.expires_in {
         None => LONG_LIFETIME_MAX,
         // A token that is dead on arrival is no answer.
@@ -132,11 +147,14 @@ pub(super) fn parse_long_lived(body: &[u8]) -> Option<LongLived> {
     Some(LongLived { token: parse_token(answer.access_token)?, lifetime: lifetime.min(LONG_LIFETIME_MAX) })
 }
 
-pub(super) fn parse_me(body: &[u8]) -> Option<Me> {
-    let mut answer: MeAnswer = serde_json::from_slice(body).ok()?;
-    if answer.id.is_none() {
-        answer = *answer.data?;
-    }
+/// Reads a profile; `None` unless it is as documented and names somebody.
+#[must_use]
+pub fn parse_me(body: &[u8]) -> Option<Me> {
+    let answer: MeAnswer<Wrapped> = read(body)?;
+    if answer.id.is_some() { profile_of(answer) } else { profile_of(answer.data?.0) }
+}
+
+fn profile_of<W>(answer: MeAnswer<W>) -> Option<Me> {
     let mut dropped = 0;
     let mut keep = |value: Option<String>, max: usize| {
         let fits = |text: &String| text.len() <= max && !text.contains('\0');
@@ -152,6 +170,14 @@ pub(super) fn parse_me(body: &[u8]) -> Option<Me> {
         is_verified: answer.is_verified,
     };
     Some(Me { profile, dropped })
+}
+
+/// Reads a JSON object. An array would do for serde's own reading of a structure, its
+/// elements taken for fields in their order.
+fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
+    // What is skipped over would not be looked at for UTF-8.
+    let text = std::str::from_utf8(body).ok()?;
+    text.trim_ascii_start().starts_with('{').then(|| serde_json::from_str(text).ok())?
 }
 
 fn parse_token(text: String) -> Option<AccessToken> {
@@ -203,6 +229,7 @@ mod tests {
             r#"{"access_token":"THa","user_id":""}"#,
             r#"{"access_token":"THa","access_token":"THb"}"#,
             r#"{"access_token":"THa""#,
+            r#"["THa"]"#,
         ] {
             assert!(parse_code_exchange(body.as_bytes()).is_none(), "{body}");
         }
@@ -244,6 +271,9 @@ mod tests {
             assert_eq!(me.profile.picture_url.as_deref(), Some("https://cdn.example/a.jpg"), "{body}");
         }
         assert!(parse_me(br#"{"data":{"name":"x"}}"#).is_none());
+        assert!(parse_me(br#"{"data":["1"]}"#).is_none());
+        assert!(parse_me(br#"{"data":{"data":{"id":"1"}}}"#).is_none());
+        assert!(parse_me(format!("{}1", r#"{"data":"#.repeat(30_000)).as_bytes()).is_none());
         assert!(parse_me(br#"{"id":"1","name":17}"#).is_none());
     }
 

@@ -2,20 +2,34 @@
 //! prints.
 
 #![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    clippy::format_push_string,
+    clippy::too_many_lines,
+    clippy::type_complexity,
+    reason = "a test that cannot go on fails, its tasks end with it, and it reads from top to bottom"
+)]
 
 mod audit;
 mod browser;
 mod callers;
+mod collector;
 mod dev;
 mod doctor;
 mod erase;
+#[path = "../it/forms.rs"]
+mod forms;
 mod help;
 mod keys;
+mod leaks;
 mod migrate;
 mod rotation;
+mod outbound;
 mod run;
 mod serve;
 mod simulate;
+mod telemetry;
 mod tour;
 mod watch;

@@ -20,7 +20,7 @@ use crate::harness::{World, bad_fields};
 const REQUIRED: i32 = 2;
 
 /// A good request of each form, by service and method.
-fn requests() -> Vec<(&'static str, Value)> {
+pub fn requests() -> Vec<(&'static str, Value)> {
     const ACCOUNT: &str = "5b1c6a34-8f0e-8d52-9c1a-3f0d2b7e6a90";
     const AUTHORIZATION: &str = "0197f0a2-7c3e-7d1a-b0c4-5e6f708192a3";
     let account = json!({ "accountId": ACCOUNT, "userId": "user-1" });
@@ -65,7 +65,7 @@ struct Bytes;
 
 impl Codec for Bytes {
     type Encode = Vec<u8>;
-    type Decode = ();
+    type Decode = Vec<u8>;
     type Encoder = Self;
     type Decoder = Self;
 
@@ -89,22 +89,39 @@ impl Encoder for Bytes {
 }
 
 impl Decoder for Bytes {
-    type Item = ();
+    type Item = Vec<u8>;
     type Error = Status;
 
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<()>, Status> {
-        buffer.advance(buffer.remaining());
-        Ok(Some(()))
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
+        let message = buffer.copy_to_bytes(buffer.remaining());
+        Ok(Some(message.to_vec()))
     }
 }
 
 async fn send(world: &World, method: &str, message: &DynamicMessage) -> Result<(), Status> {
-    let mut client = Grpc::new(world.channel_of("web"));
+    send_as(world, "web", method, Request::new(message.encode_to_vec())).await.map(drop)
+}
+
+/// Sends a message as a caller; the bytes of the answer, of a stream the first.
+pub async fn send_as(
+    world: &World,
+    caller: &str,
+    method: &str,
+    request: Request<Vec<u8>>,
+) -> Result<Vec<u8>, Status> {
+    let mut client = Grpc::new(world.channel_of(caller));
     client.ready().await.unwrap();
     let path = format!("/threads.identity.v1.{method}").parse().unwrap();
-    let request = Request::new(message.encode_to_vec());
-    // The first message of a stream is answer enough.
-    client.server_streaming(request, path, Bytes).await?.into_inner().message().await.map(drop)
+    let answer = client.server_streaming(request, path, Bytes).await?.into_inner().message().await?;
+    Ok(answer.unwrap_or_default())
+}
+
+/// The forms of a method's request and answer.
+pub fn forms(pool: &DescriptorPool, method: &str) -> (MessageDescriptor, MessageDescriptor) {
+    let (service, name) = method.split_once('/').unwrap();
+    let service = pool.get_service_by_name(&format!("threads.identity.v1.{service}")).unwrap();
+    let method = service.methods().find(|method| method.name() == name).unwrap();
+    (method.input(), method.output())
 }
 
 /// What of a request must not be missing.
@@ -206,10 +223,7 @@ async fn a_request_without_a_required_field_is_refused_by_its_name() {
     let mut tried = BTreeSet::new();
     let mut called = BTreeSet::new();
     for (method, json) in requests() {
-        let (service, name) = method.split_once('/').unwrap();
-        let service = pool.get_service_by_name(&format!("threads.identity.v1.{service}")).unwrap();
-        let input = service.methods().find(|method| method.name() == name).unwrap().input();
-        let good = DynamicMessage::deserialize(input, json).unwrap();
+        let good = DynamicMessage::deserialize(forms(&pool, method).0, json).unwrap();
         // Good, but of accounts that are not there.
         if let Err(status) = send(&world, method, &good).await {
             let reason = status.get_details_error_info().unwrap().reason;

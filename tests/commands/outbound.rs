@@ -1,0 +1,150 @@
+//! `serve` and the way to Threads: which certificates it believes, and that no
+//! variable of the environment leads it elsewhere.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use threads_identity::proto::v1::CompleteAuthorizationRequest;
+use threads_identity::proto::v1::authorization_service_client::AuthorizationServiceClient;
+use threads_identity::proto::v1::complete_authorization_request::Answer;
+use threads_identity::simulator::{Decision, Endpoint};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tonic::{Code, Status};
+
+use crate::run::database;
+use crate::serve::{Service, Setting};
+
+/// Somebody who signs certificates.
+fn authority() -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+/// How a certificate is not as it should be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Wrong {
+    Nothing,
+    Expired,
+    NotYet,
+    OtherHost,
+    SelfSigned,
+    OtherAuthority,
+}
+
+fn tls(wrong: Wrong, authority: &CertifiedIssuer<'static, KeyPair>) -> TlsAcceptor {
+    let host = if wrong == Wrong::OtherHost { "graph.threads.example" } else { "localhost" };
+    let mut params = CertificateParams::new([host.to_owned()]).unwrap();
+    match wrong {
+        Wrong::Expired => params.not_after = date_time_ymd(2020, 1, 1),
+        Wrong::NotYet => params.not_before = date_time_ymd(2090, 1, 1),
+        _ => {}
+    }
+    let key = KeyPair::generate().unwrap();
+    let other = self::authority();
+    let certificate = match wrong {
+        Wrong::SelfSigned => params.self_signed(&key),
+        Wrong::OtherAuthority => params.signed_by(&key, &other),
+        _ => params.signed_by(&key, authority),
+    };
+    let chain = vec![CertificateDer::from(certificate.unwrap().der().to_vec())];
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// A Threads behind TLS: what gets through a handshake goes on to the simulator.
+async fn serve_tls(
+    listener: Arc<TcpListener>,
+    acceptor: TlsAcceptor,
+    simulator: String,
+    shaken: Arc<AtomicUsize>,
+) {
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (acceptor, simulator, shaken) = (acceptor.clone(), simulator.clone(), Arc::clone(&shaken));
+        tokio::spawn(async move {
+            let Ok(mut stream) = acceptor.accept(stream).await else { return };
+            let mut to = TcpStream::connect(simulator).await.unwrap();
+            shaken.fetch_add(1, Ordering::Relaxed);
+            let _ = tokio::io::copy_bidirectional(&mut stream, &mut to).await;
+        });
+    }
+}
+
+async fn trap() -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let hits = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&hits);
+    tokio::spawn(async move {
+        loop {
+            let _stream = listener.accept().await.unwrap();
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    (address, hits)
+}
+
+async fn complete(service: &Service, callback_url: &str) -> Result<(), Status> {
+    let message = CompleteAuthorizationRequest {
+        answer: Some(Answer::CallbackUrl(callback_url.to_owned())),
+        user_id: Some("user-1".to_owned()),
+        session_binding: None,
+    };
+    let mut client = AuthorizationServiceClient::new(service.channel.clone());
+    client.complete_authorization(service.request(message)).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_certificate_of_its_host_is_believed_and_no_proxy_is_asked() {
+    let database = database().await;
+    let setting = Setting::new("outbound", database.url()).await;
+    let listener = Arc::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let port = listener.local_addr().unwrap().port();
+    let (proxy, hits) = trap().await;
+    let authority = authority();
+
+    let mut serve = setting.serve();
+    let file = setting.directory.path("config.toml");
+    let simulator = setting.simulator.base_url();
+    let text = fs::read_to_string(&file).unwrap();
+    let graph = format!("graph_url = \"https://localhost:{port}\"");
+    fs::write(&file, text.replace(&format!("graph_url = \"{simulator}\""), &graph)).unwrap();
+    let roots = setting.directory.path("roots.pem");
+    fs::write(&roots, authority.pem()).unwrap();
+    serve.env("SSL_CERT_FILE", &roots);
+    for variable in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
+        serve.env(variable, format!("http://{proxy}"));
+    }
+    let service = Service::start(serve, &setting.key).await;
+    let controls = setting.simulator.controls();
+    let created = service.create("user-1").await;
+    let callback_url = controls.consent(&created.authorization_url, "full", Decision::Allow).unwrap();
+
+    let shaken = Arc::new(AtomicUsize::new(0));
+    let through = simulator.trim_start_matches("http://").to_owned();
+    let behind = |wrong| {
+        let acceptor = tls(wrong, &authority);
+        tokio::spawn(serve_tls(Arc::clone(&listener), acceptor, through.clone(), Arc::clone(&shaken)))
+    };
+    for wrong in [Wrong::Expired, Wrong::NotYet, Wrong::OtherHost, Wrong::SelfSigned, Wrong::OtherAuthority] {
+        let serving = behind(wrong);
+        let refused = complete(&service, &callback_url).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unavailable, "{wrong:?}: {refused:?}");
+        serving.abort();
+        let _ = serving.await;
+        assert_eq!(controls.count(Endpoint::CodeExchange), 0, "{wrong:?}: the code was sent");
+    }
+    // Nothing was spent on them: the same completion succeeds where all is well.
+    let _serving = behind(Wrong::Nothing);
+    complete(&service, &callback_url).await.unwrap();
+    assert_eq!(controls.count(Endpoint::CodeExchange), 1);
+    assert_eq!(hits.load(Ordering::Relaxed), 0, "a proxy was asked");
+}
