@@ -208,3 +208,6 @@ impl Callers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
