@@ -158,7 +158,9 @@ fn sentence(reason: Reason) -> &'static str {
         Reason::RequestMalformed => "The request is not the message that this method takes.",
         Reason::RequestTooLarge => "The request is larger than this server takes.",
         Reason::MethodUnknown => "There is no such method.",
-        Reason::CallerUnknown => "Send a configured caller key as `authorization: Bearer KEY`.",
+        Reason::CallerUnknown => {
+            "Send a caller key or an issuer's token of a configured caller as `authorization: Bearer CREDENTIAL`."
+        }
         Reason::CallerRateLimited => "The caller calls more often than it may. Repeat the call later.",
         Reason::CallerNotAllowed => "The caller lacks the role that this call needs.",
         Reason::DeadlineExceeded => {

@@ -147,8 +147,7 @@ impl Pump {
         tracing::debug!(reason = name, "a watch has ended");
         let Some(reason) = end else { return };
         let mut error = Error::new(reason);
-        // Whoever may not watch any more is told nothing more.
-        if !matches!(reason, Reason::CursorExpired | Reason::CallerUnknown) {
+        if reason != Reason::CursorExpired {
             let cursor = Cursor { epoch: self.epoch, event_id: self.position };
             error = error.with("cursor", cursor.seal(&service.keyring, &self.interest.app_id));
         }

@@ -211,3 +211,6 @@ impl Callers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

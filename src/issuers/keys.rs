@@ -23,7 +23,7 @@ struct Key {
     id: Option<String>,
     /// What it may be used with: by its own `alg`, or else by its type.
     algorithms: Vec<Algorithm>,
-    key: DecodingKey,
+    public: DecodingKey,
 }
 
 #[derive(Deserialize)]
@@ -44,8 +44,8 @@ impl KeySet {
         let keys = document.keys.iter().filter_map(|key| {
             let jwk: Jwk = serde_json::from_str(key.get()).ok()?;
             let algorithms = algorithms(&jwk, allowed);
-            let key = DecodingKey::from_jwk(&jwk).ok()?;
-            (!algorithms.is_empty()).then_some(Key { id: jwk.common.key_id, algorithms, key })
+            let public = DecodingKey::from_jwk(&jwk).ok()?;
+            (!algorithms.is_empty()).then_some(Key { id: jwk.common.key_id, algorithms, public })
         });
         let keys: Vec<Key> = keys.collect();
         if keys.is_empty() {
@@ -66,7 +66,7 @@ impl KeySet {
         let Some(id) = id else {
             let mut fitting = self.keys.iter().filter(fits);
             return match (fitting.next(), fitting.next()) {
-                (Some(only), None) => Ok(&only.key),
+                (Some(only), None) => Ok(&only.public),
                 _ => Err(Refusal::TokenAlgorithm),
             };
         };
@@ -74,7 +74,7 @@ impl KeySet {
         if named.peek().is_none() {
             return Err(Refusal::TokenKeyUnknown);
         }
-        named.find(fits).map(|key| &key.key).ok_or(Refusal::TokenAlgorithm)
+        named.find(fits).map(|key| &key.public).ok_or(Refusal::TokenAlgorithm)
     }
 }
 
@@ -98,4 +98,67 @@ fn algorithms(jwk: &Jwk, allowed: &[Algorithm]) -> Vec<Algorithm> {
     };
     let usable = by_type.iter().filter(|algorithm| is_for_signatures && allowed.contains(algorithm));
     usable.filter(own).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const X: &str = "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU";
+    const Y: &str = "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0";
+
+    fn set(keys: &str) -> Result<KeySet, &'static str> {
+        KeySet::parse(format!("{{\"keys\":[{keys}]}}").as_bytes(), &[Algorithm::ES256, Algorithm::EdDSA])
+    }
+
+    fn ec(more: &str) -> String {
+        format!("{{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"{X}\",\"y\":\"{Y}\"{more}}}")
+    }
+
+    #[test]
+    fn only_keys_for_signatures_by_allowed_algorithms_count() {
+        let ed = format!("{{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"{X}\",\"kid\":\"ed\"}}");
+        for good in [
+            ec(""),
+            ec(",\"use\":\"sig\""),
+            ec(",\"alg\":\"ES256\""),
+            ec(",\"key_ops\":[\"verify\"]"),
+            ed.clone(),
+            format!("7,null,{{}},{{\"kty\":\"new\"}},{ed}"),
+        ] {
+            assert!(set(&good).is_ok(), "{good}");
+        }
+        for bad in [
+            String::new(),
+            ec(",\"use\":\"enc\""),
+            ec(",\"alg\":\"ES384\""),
+            ec(",\"alg\":\"HS256\""),
+            ec(",\"key_ops\":[\"sign\"]"),
+            ec("").replace("P-256", "P-384"),
+            ec("").replace("P-256", "Ed25519"),
+            ec("").replace("\"EC\"", "\"oct\""),
+            "{\"kty\":\"oct\",\"k\":\"AAAA\",\"alg\":\"HS256\"}".to_owned(),
+            "{\"kty\":\"oct\",\"k\":\"AAAA\",\"alg\":\"ES256\"}".to_owned(),
+            "{\"kty\":\"RSA\",\"n\":\"AAAA\",\"e\":\"AQAB\"}".to_owned(),
+        ] {
+            assert!(set(&bad).is_err(), "{bad}");
+        }
+        for text in ["", "[]", "{}", "{\"keys\":{}}", "<html>"] {
+            assert!(KeySet::parse(text.as_bytes(), &[Algorithm::ES256]).is_err(), "{text}");
+        }
+        assert!(set(&vec![ec(""); 101].join(",")).is_err());
+    }
+
+    #[test]
+    fn a_key_is_found_by_its_name_or_by_being_the_only_one_that_fits() {
+        let keys = set(&[ec(",\"kid\":\"a\""), ec(",\"kid\":\"b\"")].join(",")).unwrap();
+        assert!(keys.find(Some("a"), Algorithm::ES256).is_ok());
+        assert_eq!(keys.find(Some("a"), Algorithm::EdDSA).err(), Some(Refusal::TokenAlgorithm));
+        assert_eq!(keys.find(Some("c"), Algorithm::ES256).err(), Some(Refusal::TokenKeyUnknown));
+        assert_eq!(keys.find(None, Algorithm::ES256).err(), Some(Refusal::TokenAlgorithm));
+        let one = set(&ec("")).unwrap();
+        assert!(one.find(None, Algorithm::ES256).is_ok());
+        assert_eq!(one.find(None, Algorithm::EdDSA).err(), Some(Refusal::TokenAlgorithm));
+        assert_eq!(one.find(Some(""), Algorithm::ES256).err(), Some(Refusal::TokenKeyUnknown));
+    }
 }

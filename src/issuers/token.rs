@@ -32,26 +32,26 @@ struct Header {
     kid: Option<String>,
     // Keys come from the configuration alone, and no extension is understood.
     #[serde(default, deserialize_with = "is_there")]
-    jku: bool,
+    jku: Option<IgnoredAny>,
     #[serde(default, deserialize_with = "is_there")]
-    jwk: bool,
+    jwk: Option<IgnoredAny>,
     #[serde(default, deserialize_with = "is_there")]
-    x5u: bool,
+    x5u: Option<IgnoredAny>,
     #[serde(default, deserialize_with = "is_there")]
-    x5c: bool,
+    x5c: Option<IgnoredAny>,
     #[serde(default, deserialize_with = "is_there")]
-    crit: bool,
+    crit: Option<IgnoredAny>,
     #[serde(default, deserialize_with = "is_there")]
-    b64: bool,
+    b64: Option<IgnoredAny>,
     #[serde(default, deserialize_with = "is_there")]
-    enc: bool,
+    enc: Option<IgnoredAny>,
     #[serde(default, deserialize_with = "is_there")]
-    zip: bool,
+    zip: Option<IgnoredAny>,
 }
 
-/// A member that must be absent, whatever it says.
-fn is_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    IgnoredAny::deserialize(deserializer).map(|_| true)
+/// A member that must be absent: whatever it says, null too, it is there.
+fn is_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IgnoredAny>, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(Some)
 }
 
 /// A token whose form is right, and nothing else is known of.
@@ -83,9 +83,8 @@ impl<'a> Token<'a> {
         let (message, signature) = text.rsplit_once('.').ok_or(Refusal::TokenMalformed)?;
         let (header, payload) = message.split_once('.').ok_or(Refusal::TokenMalformed)?;
         let header: Header = decode(header)?;
-        if [header.jku, header.jwk, header.x5u, header.x5c, header.crit, header.b64, header.enc, header.zip]
-            .contains(&true)
-        {
+        let Header { jku, jwk, x5u, x5c, crit, b64, enc, zip, .. } = &header;
+        if [jku, jwk, x5u, x5c, crit, b64, enc, zip].iter().any(|member| member.is_some()) {
             return Err(Refusal::TokenHeader);
         }
         if header.typ.is_some_and(|typ| !TYPES.contains(&typ.to_ascii_lowercase().as_str())) {

@@ -42,7 +42,7 @@ pub(super) async fn keep_current(config: &Config, service: &Service, callers: &C
         file.follow(Hangups::listen(), |text| callers::take(config, service, callers, text)).await;
     };
     tokio::join!(keyring, callers);
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// What a look at a file found, as far as it must be recognised.

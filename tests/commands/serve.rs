@@ -424,3 +424,50 @@ async fn two_replicas_finish_each_others_authorizations() {
         sqlx::query_scalar("select count(*) from accounts").fetch_one(&mut sql).await.unwrap();
     assert_eq!(accounts, 2);
 }
+
+#[tokio::test]
+async fn a_hangup_takes_callers_at_once_and_the_log_says_who_is_refused_and_no_secret() {
+    let database = database().await;
+    let setting = Setting::new("serve-hangup", database.url()).await;
+    let mut serve = setting.serve();
+    // So long that only the signal can be what makes it look.
+    serve.env("THREADS_IDENTITY__SERVER__RELOAD_INTERVAL", "1h");
+    let mut service = Service::start(serve, &setting.key).await;
+    let logged =
+        |service: &Service, text: &str| service.running.errors().iter().any(|line| line.contains(text));
+    let (second, second_hash) = new_caller_key();
+    let mistyped = format!("{}x", setting.key);
+    let call = async |service: &Service, key: &str| {
+        let mut request =
+            Request::new(ListProfilesRequest { user_id: "user-1".to_owned(), ..Default::default() });
+        let value: MetadataValue<Ascii> = format!("Bearer {key}").parse().unwrap();
+        request.metadata_mut().insert("authorization", value);
+        let listed = ProfileServiceClient::new(service.channel.clone()).list_profiles(request).await;
+        listed.map_or_else(|status| status.code(), |_| Code::Ok)
+    };
+    assert_eq!(call(&service, &second).await, Code::Unauthenticated);
+    assert_eq!(call(&service, &mistyped).await, Code::Unauthenticated);
+    until("both refusals are logged", || logged(&service, "key_unknown") && logged(&service, "key_mistyped"));
+
+    let file = setting.directory.path("config.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let added =
+        format!("[[callers]]\nname = \"second\"\nroles = [\"read\"]\nkey_sha256 = [\"{second_hash}\"]\n");
+    fs::write(&file, format!("{text}\n{added}[server]\noops = 1\n")).unwrap();
+    service.running.signal("-HUP");
+    until("the problem is logged", || logged(&service, "server.oops: is not a known key"));
+    assert_eq!(call(&service, &second).await, Code::Unauthenticated);
+    fs::write(&file, format!("{text}\n{added}[watch]\nheartbeat = \"9s\"\n")).unwrap();
+    service.running.signal("-HUP");
+    until("the callers are taken", || logged(&service, "took callers and issuers anew"));
+    assert_eq!(call(&service, &second).await, Code::Ok);
+    assert_eq!(call(&service, &setting.key).await, Code::Ok);
+    until("the other section is named", || logged(&service, "these sections have changed"));
+
+    service.running.signal("-TERM");
+    assert!(service.running.wait().success());
+    let log = service.running.errors().join("\n");
+    for secret in [&setting.key, &second, &mistyped, &second_hash, CLIENT_SECRET] {
+        assert!(!log.contains(secret), "a secret is in the log");
+    }
+}

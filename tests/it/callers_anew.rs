@@ -54,8 +54,8 @@ async fn in_file(file: &File, config: String) -> World {
 }
 
 impl World {
-    async fn reloads(&self, result: &str) -> f64 {
-        self.metric(&format!("threads_identity_caller_reloads_total{{result=\"{result}\"}}")).await
+    async fn reloads(&self, result: &str) -> i64 {
+        self.metric(&format!("threads_identity_caller_reloads_total{{result=\"{result}\"}}")).await as i64
     }
 
     async fn watch_with(
@@ -111,9 +111,9 @@ async fn a_key_is_changed_while_calls_run_and_none_fails() {
             &first_hash[..8]
         );
         until("the first key rests", async || {
-            let before = world.metric(&uses).await;
+            let before = world.metric(&uses).await as i64;
             tokio::time::sleep(Duration::from_millis(300)).await;
-            world.metric(&uses).await == before
+            world.metric(&uses).await as i64 == before
         })
         .await;
         file.place(&text(&[&second_hash]));
@@ -125,8 +125,8 @@ async fn a_key_is_changed_while_calls_run_and_none_fails() {
     for index in 0..2 {
         assert!(one[index] + two[index] > 0, "{one:?} {two:?}");
     }
-    assert_eq!(world.reloads("taken").await, 2.0);
-    assert_eq!(world.reloads("refused").await, 0.0);
+    assert_eq!(world.reloads("taken").await, 2);
+    assert_eq!(world.reloads("refused").await, 0);
 }
 
 #[tokio::test]
@@ -157,14 +157,14 @@ async fn a_file_with_any_problem_changes_nothing() {
     for (what, text) in broken {
         let before = world.reloads("refused").await;
         file.place(&text);
-        until(what, async || world.reloads("refused").await >= before + 3.0).await;
+        until(what, async || world.reloads("refused").await >= before + 3).await;
         assert!(world.lets_in(&key).await, "{what}");
         assert!(!world.lets_in(&stranger).await, "{what}");
-        assert_eq!(world.reloads("taken").await, 0.0, "{what}");
+        assert_eq!(world.reloads("taken").await, 0, "{what}");
     }
     fs::remove_file(&file.0).unwrap();
     let before = world.reloads("refused").await;
-    until("no file", async || world.reloads("refused").await >= before + 3.0).await;
+    until("no file", async || world.reloads("refused").await >= before + 3).await;
     assert!(world.lets_in(&key).await);
     // What is mended is taken.
     file.place(&added("default"));
@@ -211,7 +211,7 @@ async fn a_watch_ends_with_its_credential_and_with_its_role() {
         failed::<()>(Err(status), Code::Unauthenticated, "CALLER_UNKNOWN");
     }
     let ended = "threads_identity_watches_ended_total{reason=\"CALLER_UNKNOWN\"}";
-    until("they are counted", async || world.metric(ended).await == 3.0).await;
+    until("they are counted", async || world.metric(ended).await as i64 == 3).await;
     world.refuses(&token, "token_subject", "a token of nobody").await;
     // A caller with the other key goes on.
     let change = world.fill("default", "user-1", 1).await;
