@@ -15,9 +15,11 @@ mod apps;
 mod callers;
 mod database;
 mod files;
+mod issuers;
 mod keys;
 mod provider;
 mod server;
+mod tls;
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -86,9 +88,9 @@ impl Report {
     }
 }
 
-/// Looks at everything. `ask_threads`: whether Threads itself is asked, which
-/// needs the network and tells it the apps' secrets, as every link does.
-pub async fn examine(file: Option<&Path>, environment: &[(String, String)], ask_threads: bool) -> Report {
+/// Looks at everything. `online`: whether Threads and issuers are asked, too, which
+/// tells Threads the apps' secrets, as every link does.
+pub async fn examine(file: Option<&Path>, environment: &[(String, String)], online: bool) -> Report {
     let mut report = Report::default();
     files::examine(&mut report, file);
     let config = match Config::load(file, environment.iter().cloned()) {
@@ -103,11 +105,13 @@ pub async fn examine(file: Option<&Path>, environment: &[(String, String)], ask_
     };
     report.ok("the configuration", "reads without a problem");
     server::examine(&mut report, &config).await;
+    tls::examine(&mut report, &config).await;
     callers::examine(&mut report, &config);
+    issuers::examine(&mut report, &config, online).await;
     let keyring = keys::examine(&mut report, &config);
     apps::examine(&mut report, &config);
     database::examine(&mut report, &config, keyring.as_ref()).await;
-    if ask_threads {
+    if online {
         provider::examine(&mut report, &config).await;
     }
     report

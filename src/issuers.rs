@@ -24,7 +24,7 @@ mod keys;
 mod refusal;
 mod token;
 
-pub use fetch::{Fetcher, http_client};
+pub use fetch::{Fetcher, http_client, read_once};
 pub use refusal::{Refusal, Refused};
 pub use token::TOKEN_MAX;
 

@@ -129,9 +129,12 @@ impl Listeners {
     }
 }
 
-/// Refuses to serve everybody, or in plaintext: asked before binding, so that nothing ever
-/// listens there, and before serving, whoever made the listeners.
-fn refuse_open(config: &Config, address: SocketAddr) -> Result<(), ServeError> {
+/// Refuses to serve everybody, or in plaintext: asked before binding, so that
+/// nothing ever listens there, and before serving, whoever made the listeners.
+///
+/// # Errors
+/// [`ServeError::Open`] or [`ServeError::Plaintext`].
+pub fn refuse_open(config: &Config, address: SocketAddr) -> Result<(), ServeError> {
     let server = &config.server;
     if address.ip().to_canonical().is_loopback() {
         Ok(())

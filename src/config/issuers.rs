@@ -73,6 +73,17 @@ pub enum KeySource {
     File(PathBuf),
 }
 
+impl KeySource {
+    /// The key of the configuration that names it.
+    #[must_use]
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Url(_) => "jwks_url",
+            Self::File(_) => "jwks_file",
+        }
+    }
+}
+
 pub(super) fn read_all(root: &mut Section<'_>) -> Vec<Option<IssuerConfig>> {
     let issuers: Vec<Option<IssuerConfig>> = root.sections("issuers").into_iter().map(read).collect();
     for (i, issuer) in issuers.iter().enumerate() {

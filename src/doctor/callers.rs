@@ -18,6 +18,8 @@ pub(super) fn examine(report: &mut Report, config: &Config) {
         let subject = format!("callers.{i}");
         let roles: Vec<&str> = caller.roles.iter().map(|role| role.name()).collect();
         let found = format!("{} of app {} may {}", caller.name, caller.app, roles.join(", "));
+        let credentials = caller.key_sha256.len() + caller.certificate_names.len() + caller.tokens.len();
+        let found = format!("{found}, by {credentials} credentials");
         if caller.roles.len() == Role::ALL.len() {
             let fix = "Leave out what it does not do: a stolen credential is worth what its roles are.";
             report.warning(&subject, format!("{found}: everything that there is"), fix);

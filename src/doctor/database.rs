@@ -4,9 +4,10 @@ use super::Report;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Config;
 use crate::sealing::Keyring;
+use crate::secret::DatabaseUrl;
 use crate::service::CLOCK_SKEW_MAX;
 use crate::store::diagnosis::{self, Diagnosis, Link, Schema, Server};
-use crate::store::keys;
+use crate::store::{self, keys, self_test};
 
 const SUBJECT: &str = "database.url";
 /// The oldest version that is supported.
@@ -28,6 +29,8 @@ pub(super) async fn examine(report: &mut Report, config: &Config, keyring: Optio
             return;
         }
     };
+    examine_pooling(report, url).await;
+    examine_direct(report, config).await;
     match diagnosis::diagnose(&mut connection, SystemClock.now()).await {
         Ok(diagnosis) => {
             examine_server(report, config, &diagnosis.server);
@@ -35,6 +38,34 @@ pub(super) async fn examine(report: &mut Report, config: &Config, keyring: Optio
             examine_belonging(report, &diagnosis, keyring);
         }
         Err(error) => report.problem(SUBJECT, error.to_string(), "See what the server's own log says."),
+    }
+}
+
+/// Tries what `serve` tries before it serves: whether what may pool connections in
+/// between mixes up their statements.
+async fn examine_pooling(report: &mut Report, url: &DatabaseUrl) {
+    let Ok(pool) = store::pool_of_one(url) else { return };
+    match self_test::run_through(&pool).await {
+        Ok(()) => report.ok(SUBJECT, "connections answer for their own statements"),
+        Err(unfit) => {
+            let text = unfit.to_string();
+            let found = text.strip_prefix("database.url: ").unwrap_or(&text);
+            report.problem(SUBJECT, found, "`serve` would not start; see docs/configuration.md, PgBouncer.");
+        }
+    }
+}
+
+/// The way past whatever pools connections, which commands take.
+async fn examine_direct(report: &mut Report, config: &Config) {
+    const SUBJECT: &str = "database.direct_url";
+    let Some(url) = &config.database.direct_url else { return };
+    match keys::open(url).await {
+        Ok(_) => report.ok(SUBJECT, "leads to a database"),
+        Err(error) => report.problem(
+            SUBJECT,
+            error.to_string(),
+            "Migrations and `keys` go this way: it must lead to Postgres itself.",
+        ),
     }
 }
 

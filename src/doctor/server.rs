@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use super::Report;
 use super::apps::is_loopback;
 use crate::config::Config;
+use crate::serve::refuse_open;
 
 /// Looks at the listeners and the public URL.
 pub(super) async fn examine(report: &mut Report, config: &Config) {
@@ -19,6 +20,7 @@ pub(super) async fn examine(report: &mut Report, config: &Config) {
     ] {
         examine_listener(report, key, address).await;
     }
+    examine_exposure(report, config);
     if !server.ops_listen.ip().is_loopback() {
         report.warning(
             "server.ops_listen",
@@ -44,6 +46,34 @@ async fn examine_listener(report: &mut Report, key: &str, address: SocketAddr) {
                 _ => "Name an address of this machine; 0.0.0.0 or [::] mean all of them.",
             },
         ),
+    }
+}
+
+/// Whether the gRPC side is open to a network without what guards it there.
+fn examine_exposure(report: &mut Report, config: &Config) {
+    const KEY: &str = "server.grpc_listen";
+    let server = &config.server;
+    if let Err(refused) = refuse_open(config, server.grpc_listen) {
+        let text = refused.to_string();
+        let (subject, found) = text.split_once(": ").unwrap_or((KEY, &text));
+        report.problem(subject, found, "`serve` would not start.");
+    } else if !server.grpc_listen.ip().to_canonical().is_loopback() {
+        if server.tls.is_none() {
+            let found = "callers' keys and people's tokens cross the network in plaintext";
+            report.warning(
+                "server.insecure_allow_plaintext",
+                found,
+                "Set server.tls, unless something else encrypts all the way to the callers.",
+            );
+        }
+        if config.is_open() {
+            let found = "whoever reaches the port may do everything";
+            report.warning(
+                "server.insecure_allow_anyone",
+                found,
+                "Add [[callers]] (`threads-identity callers add`).",
+            );
+        }
     }
 }
 

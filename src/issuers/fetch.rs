@@ -14,7 +14,7 @@ use url::Url;
 
 use super::keys::KeySet;
 use super::{Issuer, Known};
-use crate::config::KeySource;
+use crate::config::{IssuerConfig, KeySource};
 use crate::metrics::{IssuerLabels, Metrics};
 
 /// The longest key set, in bytes.
@@ -85,11 +85,7 @@ impl Fetcher {
 /// when the issuer is gone.
 async fn read(issuer: &Weak<Issuer>, http: &reqwest::Client, metrics: &Metrics) -> Option<(bool, Instant)> {
     let config = &issuer.upgrade()?.config.clone();
-    let body = match &config.keys {
-        KeySource::Url(url) => download(http, url).await,
-        KeySource::File(path) => read_file(path).await,
-    };
-    let keys = body.and_then(|body| KeySet::parse(&body, &config.algorithms).map_err(str::to_owned));
+    let keys = obtain(http, config).await;
     let issuer = issuer.upgrade()?;
     let before = issuer.keys.load_full();
     let at = Instant::now();
@@ -116,6 +112,23 @@ async fn read(issuer: &Weak<Issuer>, http: &reqwest::Client, metrics: &Metrics) 
     metrics.issuer_reads.get_or_create(&IssuerLabels { issuer: name.clone(), result }).inc();
     issuer.attempted.send_replace(Some(at));
     Some((result == "ok", at))
+}
+
+async fn obtain(http: &reqwest::Client, config: &IssuerConfig) -> Result<KeySet, String> {
+    let body = match &config.keys {
+        KeySource::Url(url) => download(http, url).await,
+        KeySource::File(path) => read_file(path).await,
+    };
+    body.and_then(|body| KeySet::parse(&body, &config.algorithms).map_err(str::to_owned))
+}
+
+/// Reads an issuer's keys once, and counts those that can be used.
+///
+/// # Errors
+/// Why they cannot be read.
+pub async fn read_once(config: &IssuerConfig) -> Result<usize, String> {
+    let http = http_client().map_err(describe)?;
+    Ok(obtain(&http, config).await?.ids().len())
 }
 
 async fn download(http: &reqwest::Client, url: &Url) -> Result<Vec<u8>, String> {

@@ -120,7 +120,8 @@ async fn a_set_up_without_a_fault_is_told_so() {
     for (subject, words) in [
         ("the configuration", "without a problem"),
         ("server.grpc_listen", "is free"),
-        ("callers.0", "web of app default may link, read"),
+        ("callers.0", "web of app default may link, read, by 1 credentials"),
+        ("database.url", "answer for their own statements"),
         ("keys.file", "1 keys"),
         ("keys.file", "closed to others"),
         ("--config", "closed to others"),
@@ -284,6 +285,70 @@ async fn what_is_wrong_around_it_is_told_with_its_fix() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_open_to_a_network_is_told_with_its_fix() {
+    let database = database().await;
+    let patient = Patient::new("doctor-network", &database).await;
+    let local = "grpc_listen = \"127.0.0.1:0\"";
+    let wide = "grpc_listen = \"0.0.0.0:0\"";
+    let callers = patient.config[patient.config.find("[[callers]]").unwrap()..].to_owned();
+    let offline = ["--offline"];
+    patient.see(&[(local, wide)], &offline).tells("problem", "server.grpc_listen", "TLS");
+    patient.see(&[(local, wide), (&callers, "")], &offline).tells(
+        "problem",
+        "server.grpc_listen",
+        "no callers",
+    );
+    let allowed = format!("{wide}\ninsecure_allow_plaintext = true\ninsecure_allow_anyone = true");
+    let seen = patient.see(&[(local, &allowed), (&callers, "")], &offline);
+    seen.tells("warning", "server.insecure_allow_plaintext", "in plaintext");
+    seen.tells("warning", "server.insecure_allow_anyone", "everything");
+
+    let certified = |days: i64, name: &str| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::new(vec!["id.example.com".to_owned()]).unwrap();
+        parameters.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        parameters.not_after = time::OffsetDateTime::now_utc() + time::Duration::days(days);
+        let certificate = parameters.self_signed(&key).unwrap();
+        patient.write("server.pem", &certificate.pem(), 0o644);
+        patient.write(name, &key.serialize_pem(), 0o600);
+    };
+    let tls = "[server.tls]\ncertificate_file = \"server.pem\"\nkey_file = \"server.key\"\n[keys]";
+    let config = patient.config.replace(local, wide).replace("[keys]", tls);
+    let see = || {
+        patient.write("keys.toml", &patient.keyring, 0o600);
+        patient.write("config.toml", &config, 0o600);
+        patient.look(&offline)
+    };
+    see().tells("problem", "server.tls.certificate_file", "cannot be read");
+    certified(400, "server.key");
+    let seen = see();
+    seen.tells("ok", "server.tls", "fit together");
+    seen.tells("ok", "server.tls.certificate_file", "good until");
+    certified(5, "server.key");
+    see().tells("warning", "server.tls.certificate_file", "days from now");
+    certified(-1, "server.key");
+    see().tells("problem", "server.tls.certificate_file", "nobody believes it");
+    certified(400, "another.key");
+    assert!(see().count("problem") > 0, "the key is another certificate's");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_whose_keys_cannot_be_read_is_told_with_its_fix() {
+    let database = database().await;
+    let patient = Patient::new("doctor-issuers", &database).await;
+    let issuer = |source: &str| {
+        format!("[[issuers]]\nissuer = \"https://i.example.com\"\naudience = \"us\"\n{source}\n[[callers]]")
+    };
+    let at = |source: &str| patient.see(&[("[[callers]]", &issuer(source))], &[]);
+    let closed = at("jwks_url = \"http://127.0.0.1:1/jwks\"");
+    closed.tells("problem", "issuers.0.jwks_url", "cannot be read");
+    closed.tells("warning", "issuers.0", "no caller has tokens");
+    at("jwks_file = \"none.json\"").tells("problem", "issuers.0.jwks_file", "cannot be read");
+    patient.write("jwks.json", "{\"keys\":[]}", 0o644);
+    assert!(at("jwks_file = \"jwks.json\"").count("problem") > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_with_the_database_is_told_with_its_fix() {
     let empty = empty_database().await;
     let patient = Patient::new("doctor-empty", &empty).await;
@@ -301,6 +366,11 @@ async fn what_is_wrong_with_the_database_is_told_with_its_fix() {
         .sql("delete from _sqlx_migrations where version = (select max(version) from _sqlx_migrations)")
         .await;
     patient.see(&[], &["--offline"]).tells("problem", "the schema", "1 migrations are missing");
+    let direct = (
+        "[keys]\nfile",
+        "[database]\ndirect_url = \"postgres://nobody:canary-password@127.0.0.1:1/x\"\n[keys]\nfile",
+    );
+    patient.see(&[direct], &["--offline"]).tells("problem", "database.direct_url", "unavailable");
     patient.database_url = "postgres://nobody:canary-password@127.0.0.1:1/x".to_owned();
     let seen = patient.see(&[], &["--offline"]);
     seen.tells("problem", "database.url", "unavailable");
