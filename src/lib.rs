@@ -35,8 +35,7 @@
 //! stands; [`profile`] is what Threads tells of a person; [`error`] is the one
 //! error with its published reason; [`clock`] is the only way to the time;
 //! [`config`] is what an operator decides; [`metrics`] is what can be measured;
-//! [`peer`] is who is at the other end of a connection; [`proto`] is generated from
-//! the API.
+//! [`peer`] is who is at the other end of a connection; [`proto`] is generated from the API.
 //!
 //! **Edges** are where others reach us. [`grpc`] parses, calls a flow and
 //! converts; [`web`] does the same for browsers and Meta; [`readiness`] knows whether work can be done at all; [`ops`] tells
