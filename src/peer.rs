@@ -1,12 +1,12 @@
-//! Who is at the other end of a connection, as far as the connection itself tells.
+//! Who is at the other end of a connection.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-/// The other end of a connection: an extension of every gRPC request.
+/// Who is at the other end of a connection: an extension of every request.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// Where it is: the other end of the TCP connection, which may be a proxy.
+    /// Where the connection comes from.
     pub address: SocketAddr,
     /// The DNS and URI subject alternative names of the client certificate that was
     /// verified for the connection; empty when there was none.

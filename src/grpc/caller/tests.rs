@@ -1,5 +1,9 @@
 use std::path::Path;
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderValue;
 use tokio::time::Duration;
 
@@ -103,4 +107,61 @@ async fn a_header_decides_and_a_bad_one_never_falls_back_to_the_certificate() {
     let odd = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_bytes(b"Bearer \xff").unwrap())]);
     let refused = callers.identify(&odd, None, Instant::now()).await.err().map(|refused| refused.why);
     assert_eq!(refused, Some(Refusal::HeaderMalformed));
+}
+
+/// A file of keys that is gone after the test.
+struct KeyFile(std::path::PathBuf);
+
+impl KeyFile {
+    fn new() -> Self {
+        Self(std::env::temp_dir().join(format!("threads-identity-remembered-{}.json", std::process::id())))
+    }
+
+    fn publish(&self, key: &EcdsaKeyPair, more: &str) {
+        let (x, y) = key.public_key().as_ref()[1..].split_at(32);
+        let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
+        let jwk = serde_json::json!({ "kty": "EC", "crv": "P-256", "x": x, "y": y, "kid": "k" });
+        std::fs::write(&self.0, format!("{{\"keys\":[{jwk}]{more}}}")).unwrap();
+    }
+}
+
+impl Drop for KeyFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_checked_once_for_each_set_of_keys() {
+    let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+    let file = KeyFile::new();
+    file.publish(&key, "");
+    let callers = callers(&format!(
+        "[[issuers]]\nissuer = \"i\"\naudience = \"a\"\njwks_file = \"{}\"\nrefresh_interval = \"5ms\"\n{}",
+        file.0.display(),
+        caller("web", "tokens = [{ issuer = \"i\", subject = \"web\" }]")
+    ));
+    let expires = callers.0.service.clock.now().unix_timestamp() + 3600;
+    let claims = serde_json::json!({ "iss": "i", "aud": "a", "sub": "web", "exp": expires });
+    let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
+    let message = format!("{}.{}", encode("{\"alg\":\"ES256\",\"kid\":\"k\"}"), encode(&claims.to_string()));
+    let signature = key.sign(&SystemRandom::new(), message.as_bytes()).unwrap();
+    let bearer = format!("Bearer {message}.{}", URL_SAFE_NO_PAD.encode(signature));
+    let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_str(&bearer).unwrap())]);
+    let identify = async || {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let found = callers.identify(&headers, None, deadline).await;
+        found.map_err(|refused| refused.why).unwrap()
+    };
+
+    // Checked anew, it would be another value.
+    let first = identify().await;
+    for _ in 0..10 {
+        assert!(Arc::ptr_eq(&first, &identify().await));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    file.publish(&key, ",\"more\":1");
+    while Arc::ptr_eq(&first, &identify().await) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
