@@ -271,7 +271,10 @@ impl Listeners {
 fn public_url(config: &Config, http: &TcpListener) -> String {
     match &config.server.public_url {
         Some(url) => url.as_str().trim_end_matches('/').to_owned(),
-        None => format!("http://{}", http.local_addr().unwrap_or(config.server.http_listen)),
+        None => {
+            let scheme = if config.server.http_tls { "https" } else { "http" };
+            format!("{scheme}://{}", http.local_addr().unwrap_or(config.server.http_listen))
+        }
     }
 }
 
