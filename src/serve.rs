@@ -276,10 +276,11 @@ impl Listeners {
 /// Where people and Meta reach the HTTP side, without a slash at the end: as
 /// configured, or else where it listens.
 fn public_url(config: &Config, http: &TcpListener) -> String {
-    match &config.server.public_url {
-        Some(url) => url.as_str().trim_end_matches('/').to_owned(),
-        None => format!("http://{}", http.local_addr().unwrap_or(config.server.http_listen)),
+    if let Some(url) = &config.server.public_url {
+        return url.as_str().trim_end_matches('/').to_owned();
     }
+    let scheme = if config.server.http_tls { "https" } else { "http" };
+    format!("{scheme}://{}", http.local_addr().unwrap_or(config.server.http_listen))
 }
 
 /// Tells `grpc.health.v1` what readiness finds, for as long as it is polled.

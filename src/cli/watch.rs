@@ -5,6 +5,8 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -70,6 +72,10 @@ fn endpoint(args: &WatchArgs) -> Result<Endpoint, Box<dyn std::error::Error + Se
         },
     };
     let mut tls = match read("--ca-file", &args.ca_file)? {
+        // Without one nobody would be believed, and the service would seem to be away.
+        Some(pem) if !matches!(CertificateDer::pem_slice_iter(&pem).next(), Some(Ok(_))) => {
+            return Err("--ca-file: holds no certificate in PEM".into());
+        }
         Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem.as_slice())),
         None => ClientTlsConfig::new().with_native_roots(),
     };

@@ -1,5 +1,6 @@
 //! How many files this process may have open: a connection is one.
 
+#[cfg(unix)]
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// What is kept for the database, calls to Threads, listeners and files.
@@ -8,18 +9,29 @@ const RESERVE: usize = 128;
 /// Raises what this process allows itself to what the system allows it. Most systems
 /// begin with 1,024, for the sake of programs from the time before `poll`.
 pub fn raise() {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current.is_some_and(|current| maximum.is_none_or(|maximum| current < maximum)) {
-        // Not granted: it stays as it was, and the connections are fitted to it.
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    #[cfg(unix)]
+    {
+        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+        if current.is_some_and(|current| maximum.is_none_or(|maximum| current < maximum)) {
+            // Not granted: it stays as it was, and the connections are fitted to it.
+            let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+        }
     }
+}
+
+/// How many may be open.
+fn allowed() -> usize {
+    #[cfg(unix)]
+    let allowed = getrlimit(Resource::Nofile).current;
+    #[cfg(not(unix))]
+    let allowed: Option<u64> = None;
+    allowed.map_or(usize::MAX, |allowed| usize::try_from(allowed).unwrap_or(usize::MAX))
 }
 
 /// Fits wishes for connections into what may be open, all by the same factor.
 #[must_use]
 pub fn fit<const N: usize>(wishes: [usize; N]) -> [usize; N] {
-    let allowed = getrlimit(Resource::Nofile).current;
-    let allowed = allowed.map_or(usize::MAX, |allowed| usize::try_from(allowed).unwrap_or(usize::MAX));
+    let allowed = allowed();
     let fitted = fit_into(allowed, wishes);
     if fitted != wishes {
         tracing::warn!(

@@ -192,3 +192,45 @@ async fn the_http_side_may_use_the_same_certificate() {
     assert_eq!(client.get(url("https")).send().await.unwrap().status(), 404);
     assert!(client.get(url("http")).send().await.is_err());
 }
+
+#[tokio::test]
+async fn a_service_behind_tls_can_be_watched_from_a_terminal() {
+    let world = World::new().await;
+    let authority = Authority::new("ours");
+    authority.server().write(&world.folder);
+    let own = authority.client(&["web.example.com"]);
+    let path = |name: &str| world.folder.join(name).to_str().unwrap().to_owned();
+    let (ca, certificate, key) = (path("clients.pem"), path("own.pem"), path("own.key"));
+    fs::write(&ca, authority.pem()).unwrap();
+    fs::write(&certificate, &own.certificate).unwrap();
+    fs::write(&key, &own.key).unwrap();
+    let process = world.serve(&format!("{SETTINGS}client_ca_file = \"clients.pem\"\n")).await;
+    let watch = |arguments: &[&str]| {
+        let mut watch = Command::new(env!("CARGO_BIN_EXE_threads-identity"));
+        watch.args([&["watch"], arguments].concat()).env_clear();
+        watch.env("THREADS_IDENTITY_CALLER_KEY", world.key());
+        watch.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let server = format!("https://{}", process.grpc);
+    let own = ["--certificate-file", &certificate, "--client-key-file", &key];
+    let running = watch(&[&["--server", &server, "--ca-file", &ca], &own[..]].concat());
+    process.until("it watches", async || process.metric("threads_identity_watch_streams").await > 0.5).await;
+    assert!(Command::new("kill").args(["-TERM", &running.id().to_string()]).status().unwrap().success());
+    let ended = running.wait_with_output().unwrap();
+    let told = String::from_utf8(ended.stderr).unwrap();
+    assert!(ended.status.success() && told.contains("--cursor"), "{told}");
+    // What is asked for amiss is told by its option.
+    let plain = format!("http://{}", process.grpc);
+    for (arguments, expected) in [
+        (&["--server", &plain, "--ca-file", &ca][..], "--server: needs https://"),
+        (&["--server", "ftp://id.example.com"], "--server: must be an address"),
+        (&["--server", &server, "--ca-file", "/nowhere/ca.pem"], "--ca-file: /nowhere/ca.pem: "),
+        (&["--server", &server, "--certificate-file", &certificate], "--client-key-file"),
+        (&["--server", &server, "--ca-file", &key], "--ca-file: holds no certificate"),
+    ] {
+        let ended = watch(arguments).wait_with_output().unwrap();
+        let told = String::from_utf8(ended.stderr).unwrap();
+        assert!(!ended.status.success() && told.contains(expected), "{arguments:?}: {told}");
+        assert!(!told.contains("PRIVATE KEY"));
+    }
+}

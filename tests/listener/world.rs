@@ -103,6 +103,11 @@ impl World {
         AccountServiceClient::new(channel.clone()).list_accounts(self.request(message)).await.map(drop)
     }
 
+    /// The caller's key.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
     /// A message with the caller's key.
     pub fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
