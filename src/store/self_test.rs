@@ -25,9 +25,9 @@ const STATEMENTS: usize = 4;
 const ROUNDS: usize = 4;
 /// The longest that it may take. It takes some milliseconds.
 const TRIAL_MAX: Duration = Duration::from_secs(10);
-/// The longest limit that a session may have, in milliseconds: beyond it nobody
-/// waits for the statement any more.
-const LIMIT_MAX: i64 = RUN_MAX.as_millis() as i64;
+/// The longest limit that a statement and a lock may have, in milliseconds: beyond
+/// [`RUN_MAX`] nobody waits for the statement any more.
+const LIMIT_MAX: i64 = 3_000;
 /// The same for a transaction that stands still.
 const IDLE_MAX: i64 = 60_000;
 
