@@ -193,6 +193,17 @@ async fn everything_works_through_a_pgbouncer_that_knows_prepared_statements() {
     let changes = world.accounts().list_account_changes(request).await.unwrap().into_inner().changes;
     assert!(!changes.is_empty());
 
+    // What needs a session of its own takes the direct way.
+    for arguments in
+        [&["migrate"][..], &["keys", "list"], &["audit", "--user", "user-3"], &["erase", "--export"]]
+    {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_threads-identity"));
+        command.args(arguments).env_clear().env("DATABASE_URL", &bouncer.url);
+        command.env("DATABASE_DIRECT_URL", &url).env("THREADS_IDENTITY_KEY", &*world.keyring.to_inline());
+        let done = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+
     // Ends, by every way; one of them in transactions of many statements.
     world.unlink(&linked[0]).await.unwrap();
     assert_eq!(world.list("user-0").await.unwrap().len(), 0);
