@@ -14,7 +14,8 @@ use crate::store::{Pool, StoreError};
 pub const BATCH: usize = 250;
 /// The most rows from which names are taken in one statement.
 const FORGET_BATCH: u16 = 1000;
-/// How often a batch is tried that lost against another transaction.
+/// How often a batch is tried that lost against another transaction, or waited for
+/// one in vain: those of one user at once queue behind each other.
 const CONFLICT_TRIES: usize = 5;
 
 /// Erases every account of a user for a caller, and answers how many there were.
@@ -64,7 +65,7 @@ pub async fn batch(pool: &Pool, whom: Whom<'_>, by: By<'_>) -> std::result::Resu
     let mut tries = 1;
     loop {
         match erase(pool, whom, by).await {
-            Err(StoreError::Conflict) if tries < CONFLICT_TRIES => tries += 1,
+            Err(StoreError::Conflict | StoreError::LOCKED) if tries < CONFLICT_TRIES => tries += 1,
             erased => return erased,
         }
     }

@@ -86,6 +86,8 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Somebody else was in the way for too long.
+    pub const LOCKED: Self = Self::Unavailable("a lock was not free in time");
     /// Nothing more can be written.
     pub const DISK_FULL: Self = Self::Unavailable("its disk is full");
     /// `PgBouncer` does not let the options pass that a connection begins with.
@@ -112,7 +114,7 @@ impl From<sqlx::Error> for StoreError {
                 let code = database.code().unwrap_or_default();
                 match code.as_ref() {
                     "40001" | "40P01" => Self::Conflict,
-                    "55P03" => Self::Unavailable("a lock was not free in time"),
+                    "55P03" => Self::LOCKED,
                     "57014" => Self::Unavailable("a statement took too long"),
                     "53100" => Self::DISK_FULL,
                     // What a PgBouncer says that has not been told to let our options pass.

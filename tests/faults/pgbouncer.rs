@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use url::Url;
 
 use crate::home::Home;
-use crate::world::{Ground, PATIENCE, World};
+use crate::world::{Ground, PATIENCE, World, free_port};
 
 const SETTINGS: &str = "[refresh]\nminimum_age = \"1s\"\npoll_interval = \"250ms\"\n";
 /// The limits that an operator gives the role.
@@ -55,7 +55,7 @@ impl PgBouncer {
     /// In front of a Postgres that listens on a port, with these settings.
     async fn start(program: &Path, home: &Home, database_url: &str, settings: &str) -> Self {
         let database = Url::parse(database_url).unwrap();
-        let port = port();
+        let port = free_port();
         let text = format!(
             "[databases]\npostgres = host=127.0.0.1 port={} dbname=postgres user={} password={}\n\n\
              [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
@@ -94,13 +94,9 @@ impl Drop for PgBouncer {
     }
 }
 
-fn port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 /// A Postgres that `PgBouncer` can reach, whose role has its limits or has none.
 async fn ground(limits: bool) -> (Ground, String) {
-    let port = port();
+    let port = free_port();
     let ground = Ground::with(|data| ClusterOptions {
         port: Some(port),
         max_connections: 60,
@@ -196,6 +192,17 @@ async fn everything_works_through_a_pgbouncer_that_knows_prepared_statements() {
     let request = ListAccountChangesRequest { cursor: Some(first.cursor), ..Default::default() };
     let changes = world.accounts().list_account_changes(request).await.unwrap().into_inner().changes;
     assert!(!changes.is_empty());
+
+    // What needs a session of its own takes the direct way.
+    for arguments in
+        [&["migrate"][..], &["keys", "list"], &["audit", "--user", "user-3"], &["erase", "--export"]]
+    {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_threads-identity"));
+        command.args(arguments).env_clear().env("DATABASE_URL", &bouncer.url);
+        command.env("DATABASE_DIRECT_URL", &url).env("THREADS_IDENTITY_KEY", &*world.keyring.to_inline());
+        let done = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    }
 
     // Ends, by every way; one of them in transactions of many statements.
     world.unlink(&linked[0]).await.unwrap();

@@ -2,17 +2,12 @@
 
 use threads_identity::postgres::Options as ClusterOptions;
 
-use crate::world::{Ground, World};
-
-/// A port that is free now.
-fn port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
+use crate::world::{Ground, World, free_port};
 
 /// T46: a server without TLS is refused by whoever asks for it, and it is said.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_tls_is_refused_where_the_url_asks_for_it() {
-    let port = port();
+    let port = free_port();
     let ground = Ground::with(|data| ClusterOptions { port: Some(port), ..ClusterOptions::new(data) }).await;
     let url = ground.postgres.cluster.as_ref().unwrap().tcp_url("postgres").unwrap();
     let url = url.replace("sslmode=disable", "sslmode=verify-full");

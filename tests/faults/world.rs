@@ -319,8 +319,18 @@ impl World {
 
 /// Addresses that are free now. They stay the same when a replica begins anew.
 fn addresses() -> [SocketAddr; 3] {
-    let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap())
+    [(); 3].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())))
+}
+
+/// A port that is free now, and none of those that systems give to whoever
+/// connects: while its replica is down nobody else is given it.
+pub fn free_port() -> u16 {
+    loop {
+        let port = 10_000 + u16::from_be_bytes(secret::random()) % 20_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn within<T>(message: T) -> Request<T> {
