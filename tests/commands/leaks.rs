@@ -393,7 +393,7 @@ fn nothing_of(secrets: &[(&'static str, Vec<u8>)], places: &[(&str, &[u8])]) {
 }
 
 fn holds(text: &[u8], what: &str) -> bool {
-    text.windows(what.len()).any(|window| window == what.as_bytes())
+    aho_corasick::AhoCorasick::new([what]).unwrap().find(text).is_some()
 }
 
 async fn whole_day(format: &str) {
