@@ -165,4 +165,14 @@ mod tests {
         assert!(text.contains("a thread panicked") && text.contains("src/telemetry.rs:"), "{text}");
         assert!(!text.contains("canary"), "{text}");
     }
+
+    #[test]
+    fn without_a_collector_no_part_of_a_trace_is_made_at_any_level() {
+        let logs = logs(LogFormat::Json, EnvFilter::new("trace"), std::io::sink);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(logs), || {
+            assert!(tracing::info_span!(target: trace::TARGET, "batch").is_disabled());
+            assert!(!tracing::info_span!("call").is_disabled());
+        });
+        assert!(!trace::is_on());
+    }
 }

@@ -18,17 +18,14 @@ const DAYS_LEFT_MIN: i64 = 14;
 pub(super) async fn examine(report: &mut Report, config: &Config) {
     let Some(tls) = &config.server.tls else { return };
     let files = Files::read(tls).await;
-    match Certified::new(tls, &files, Application::Grpc) {
-        Err(error) => {
-            let text = error.to_string();
-            let (subject, found) = text.split_once(": ").unwrap_or(("server.tls", &text));
-            report.problem(subject, found, "`serve` would not start; a service that runs keeps what it has.");
-        }
-        Ok(_) => {
-            report.ok("server.tls", "the certificate and the key fit together");
-            examine_end(report, tls);
-        }
+    if let Err(error) = Certified::new(tls, &files, Application::Grpc) {
+        let text = error.to_string();
+        let (subject, found) = text.split_once(": ").unwrap_or(("server.tls", &text));
+        report.problem(subject, found, "`serve` would not start; a service that runs keeps what it has.");
+        return;
     }
+    report.ok("server.tls", "the certificate and the key fit together");
+    examine_end(report, tls);
 }
 
 fn examine_end(report: &mut Report, tls: &Tls) {

@@ -371,6 +371,17 @@ fn pg_dump(database_url: &str) -> Vec<u8> {
     dump.stdout
 }
 
+/// The log of changes of the database server, from which backups are made good;
+/// `None` where the server is not on this machine.
+async fn write_ahead_log(sql: &mut sqlx::PgConnection) -> Option<Vec<u8>> {
+    sqlx::raw_sql("checkpoint").execute(&mut *sql).await.unwrap();
+    let place: String =
+        sqlx::query_scalar("select current_setting('data_directory')").fetch_one(&mut *sql).await.unwrap();
+    let files = fs::read_dir(std::path::Path::new(&place).join("pg_wal")).ok()?;
+    let files = files.map(|file| file.unwrap().path()).filter(|path| path.is_file());
+    Some(files.flat_map(|path| fs::read(path).unwrap_or_default()).collect())
+}
+
 #[track_caller]
 fn nothing_of(secrets: &[(&'static str, Vec<u8>)], places: &[(&str, &[u8])]) {
     let search = forms::Search::new(secrets.iter().map(|(_, secret)| secret.as_slice()));
@@ -382,7 +393,7 @@ fn nothing_of(secrets: &[(&'static str, Vec<u8>)], places: &[(&str, &[u8])]) {
 }
 
 fn holds(text: &[u8], what: &str) -> bool {
-    text.windows(what.len()).any(|window| window == what.as_bytes())
+    aho_corasick::AhoCorasick::new([what]).unwrap().find(text).is_some()
 }
 
 async fn whole_day(format: &str) {
@@ -460,6 +471,10 @@ async fn whole_day(format: &str) {
         "what is not secret is found"
     );
     nothing_of(&day.secrets, &[("dump", &dump), ("metrics", &metrics)]);
+    if let Some(log) = write_ahead_log(&mut sql).await {
+        assert!(holds(&log, &victim.user), "what is not secret is found");
+        nothing_of(&day.secrets, &[("write-ahead log", &log)]);
+    }
 
     // Everybody is forgotten: two by the caller, one by Meta's word.
     let answer = day.tell("/threads/data-deletion", CLIENT_SECRET, &victims[1].persona.id).await;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use prost::Message as _;
-use prost_reflect::{DescriptorPool, DynamicMessage, Kind, Value};
+use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MessageDescriptor, Value};
 use threads_identity::proto::DESCRIPTORS;
 use threads_identity::proto::v1::{
     CreateAuthorizationUrlRequest, ListAccountChangesRequest, ListAccountsRequest,
@@ -92,6 +92,26 @@ impl Apps {
         Self { world, things, markers }
     }
 
+    /// What the first app's caller is told of an id in a place of a request.
+    async fn tried(
+        &self,
+        method: &str,
+        good: &DynamicMessage,
+        place: &Place,
+        output: &MessageDescriptor,
+        thing: &Thing,
+        id: &str,
+    ) -> String {
+        let message = with(good, place, Value::String(id.to_owned()));
+        let answer = send_as(&self.world, "web", method, Request::new(message.encode_to_vec())).await;
+        if let Ok(bytes) = &answer {
+            let held = String::from_utf8_lossy(bytes);
+            let marker = self.markers.iter().find(|marker| *marker != id && held.contains(*marker));
+            assert!(marker.is_none(), "{method} {} {}: {marker:?}", place.name, thing.kind);
+        }
+        told(answer, id, output)
+    }
+
     /// What stands in the second app's rows.
     async fn theirs(&self) -> Vec<String> {
         let tables = ["accounts", "authorizations", "audit", "events"];
@@ -133,7 +153,7 @@ async fn sealed_things(world: &World) -> Vec<Thing> {
 }
 
 /// An answer without what is another each time, and with its id under one name.
-fn told(answer: Result<Vec<u8>, Status>, id: &str, output: &prost_reflect::MessageDescriptor) -> String {
+fn told(answer: Result<Vec<u8>, Status>, id: &str, output: &MessageDescriptor) -> String {
     match answer {
         Ok(bytes) => {
             let mut message = DynamicMessage::decode(output.clone(), bytes.as_slice()).unwrap();
@@ -154,11 +174,11 @@ fn told(answer: Result<Vec<u8>, Status>, id: &str, output: &prost_reflect::Messa
 /// Makes so many calls with things of the other app and with things of nobody, and
 /// compares the answers of each pair.
 async fn cross(calls: usize) {
-    let apps = Apps::start().await;
+    let apps = &Apps::start().await;
     let pool = DescriptorPool::decode(DESCRIPTORS).unwrap();
     let before = apps.theirs().await;
     let fits = |place: &Place| matches!(place.field.kind(), Kind::String);
-    let mut cases: Vec<(&str, DynamicMessage, Place, prost_reflect::MessageDescriptor)> = Vec::new();
+    let mut cases: Vec<(&str, DynamicMessage, Place, MessageDescriptor)> = Vec::new();
     for (method, json) in requests() {
         let (input, output) = forms(&pool, method);
         let good = DynamicMessage::deserialize(input.clone(), json).unwrap();
@@ -168,26 +188,19 @@ async fn cross(calls: usize) {
     let (start, mut made, mut kinds) = (Instant::now(), 0, BTreeMap::new());
     'all: loop {
         for (method, good, place, output) in &cases {
+            // All at once: what travels together must not be mixed up either.
+            let pairs = apps.things.iter().map(|thing| async move {
+                let theirs = apps.tried(method, good, place, output, thing, &thing.theirs).await;
+                let nowhere = apps.tried(method, good, place, output, thing, &thing.nowhere).await;
+                assert_eq!(theirs, nowhere, "{method}: a {} in {}", thing.kind, place.name);
+            });
+            futures_util::future::join_all(pairs).await;
+            made += 2 * apps.things.len();
             for thing in &apps.things {
-                let mut pair = Vec::new();
-                for id in [&thing.theirs, &thing.nowhere] {
-                    let message = with(good, place, Value::String(id.clone()));
-                    let answer =
-                        send_as(&apps.world, "web", method, Request::new(message.encode_to_vec())).await;
-                    if let Ok(bytes) = &answer {
-                        let held = String::from_utf8_lossy(bytes);
-                        let marker =
-                            apps.markers.iter().find(|marker| *marker != id && held.contains(*marker));
-                        assert!(marker.is_none(), "{method} {} {}: {marker:?}", place.name, thing.kind);
-                    }
-                    pair.push(told(answer, id, output));
-                    made += 1;
-                }
-                assert_eq!(pair[0], pair[1], "{method}: a {} in {}", thing.kind, place.name);
                 *kinds.entry(thing.kind).or_insert(0) += 1;
-                if made >= calls {
-                    break 'all;
-                }
+            }
+            if made >= calls {
+                break 'all;
             }
         }
     }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::verified::VerifiedTokens;
 use super::{Caller, Credential, Refusal, Refused};
-use crate::config::{CallerConfig, Config, IssuerConfig, Role, certificate_name};
+use crate::config::{CallerConfig, Config, IssuerConfig, Rate, Role, certificate_name};
 use crate::issuers::{Fetcher, Issuers};
 use crate::metrics::CredentialLabels;
 use crate::rates::Pace;
@@ -22,6 +22,8 @@ const KEY_NAME_LEN: usize = 4;
 pub(super) struct Known {
     callers: Vec<CallerConfig>,
     configured_issuers: Vec<IssuerConfig>,
+    /// By the caller's name: how often it may call, and what is left of that.
+    paces: HashMap<String, (Rate, Arc<Pace>)>,
     local: Option<Arc<Caller>>,
     /// By SHA-256 of the key.
     keys: HashMap<[u8; 32], Arc<Caller>>,
@@ -39,6 +41,7 @@ impl Known {
         let mut known = Self {
             callers: config.callers.clone(),
             configured_issuers: config.issuers.clone(),
+            paces: HashMap::new(),
             local: None,
             keys: HashMap::new(),
             certificates: HashMap::new(),
@@ -57,11 +60,11 @@ impl Known {
                 tokens: Vec::new(),
                 rate: None,
             };
-            let pace = pace(&local, config);
+            let pace = known.pace(&local, before, config);
             known.local = Some(caller(&local, Credential::Local, pace, service));
         }
         for configured in &config.callers {
-            let pace = pace(configured, config);
+            let pace = known.pace(configured, before, config);
             let caller = |credential| caller(configured, credential, pace.clone(), service);
             for key in &configured.key_sha256 {
                 known.keys.insert(*key, caller(Credential::Key(*key)));
@@ -83,6 +86,22 @@ impl Known {
     /// Whether it is what this configuration says.
     pub(super) fn is_from(&self, config: &Config) -> bool {
         self.callers == config.callers && self.configured_issuers == config.issuers
+    }
+
+    /// How often a caller may call, whichever of its credentials it comes with. What
+    /// it has used up stays used up when the configuration is taken anew.
+    fn pace(
+        &mut self,
+        configured: &CallerConfig,
+        before: Option<&Self>,
+        config: &Config,
+    ) -> Option<Arc<Pace>> {
+        let rate = configured.rate.or(config.limits.caller)?;
+        let kept = before.and_then(|before| before.paces.get(&configured.name));
+        let kept = kept.filter(|(kept, _)| *kept == rate).map(|(_, pace)| Arc::clone(pace));
+        let pace = kept.unwrap_or_else(|| Arc::new(Pace::new(rate.per_second, rate.burst)));
+        self.paces.insert(configured.name.clone(), (rate, Arc::clone(&pace)));
+        Some(pace)
     }
 
     /// Whoever is there, where nobody is configured.
@@ -162,12 +181,6 @@ impl Known {
         };
         now.is_some_and(|now| now.app.id() == caller.app.id() && now.roles.contains(&role))
     }
-}
-
-/// How often a caller may call, whichever of its credentials it comes with.
-fn pace(configured: &CallerConfig, config: &Config) -> Option<Arc<Pace>> {
-    let rate = configured.rate.or(config.limits.caller)?;
-    Some(Arc::new(Pace::new(rate.per_second, rate.burst)))
 }
 
 /// A caller by one of its credentials.
