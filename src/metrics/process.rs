@@ -24,7 +24,7 @@ impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
         let lines = LOG_LINES_DROPPED.get().map_or(0, |dropped| dropped());
         for (name, help, value) in [
-            ("log_lines_dropped", "Log lines dropped because nobody read those before", lines),
+            ("log_lines_dropped", "Log lines dropped because those before had not been read", lines),
             ("spans_exported", "Spans that the collector has taken", SPANS_EXPORTED.load(Ordering::Relaxed)),
             (
                 "spans_dropped",
