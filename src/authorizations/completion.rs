@@ -204,7 +204,12 @@ async fn begin(
         // Before the code is spent for a token that could not be stored.
         service.store.room.require(&service.store.pool).await?;
     }
-    match (service.store.claims.submit(claim).await?, answer) {
+    let claimed = service.store.claims.submit(claim).await;
+    if let Err(StoreError::Unavailable(_)) = claimed {
+        // The claim may stand although its reply was lost. The code has not been sent.
+        release(service, &held, true, None).await;
+    }
+    match (claimed?, answer) {
         (Claimed::Taken, _) => Ok(None),
         (_, Answer::Denied) => Err(failure(Reason::AuthorizationDenied, request.id)),
         (Claimed::Ended, _) => Err(refuse_code(service, app, request, caller).await),
