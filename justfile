@@ -56,6 +56,7 @@ doc:
 # Dependencies: licences, sources, duplicates. Advisories need the network: `cargo deny check`.
 deny:
     cargo deny --offline check --hide-inclusion-graph bans licenses sources
+    tests/supply_chain/run
 
 # The release binary, and a Python client that makes the whole round against it.
 python:
@@ -69,6 +70,14 @@ bench-refresh:
 # Ten years of a thousand accounts, by the real service with a clock moved by hand.
 years:
     cargo test --release --test it -- --ignored --nocapture ten_years
+
+# The version before and this one over one database, there and back. THREADS_IDENTITY_PREVIOUS_BINARY names the former.
+upgrade:
+    cargo test --test commands two_versions -- --ignored --nocapture
+
+# Twice and ten times as many calls as a slow database answers: what is answered, what is refused, and how soon.
+overload:
+    cargo test --release --test faults too_much_for_half -- --ignored --nocapture
 
 # One of the fuzz targets (see `fuzz/fuzz_targets`) under libFuzzer, for so many seconds. Needs a nightly compiler and cargo-fuzz.
 fuzz target seconds="600":

@@ -362,7 +362,7 @@ pub fn with_basic_scope(scopes: &[String]) -> Vec<String> {
 }
 
 /// Whether a URL stays on this machine, where plain http is no risk.
-fn is_loopback(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(Host::Ipv4(address)) => address.is_loopback(),

@@ -1,6 +1,6 @@
 //! The apps, as far as their configuration tells.
 
-use url::{Host, Url};
+use url::Url;
 
 use super::Report;
 use crate::config::{AppConfig, Config};
@@ -122,14 +122,4 @@ fn is_own_host(config: &Config, url: &Url) -> bool {
 fn shown_url(config: &Config) -> String {
     let url = config.server.public_url.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned());
     url.unwrap_or_else(|| "server.public_url with ".to_owned())
-}
-
-/// Whether a URL stays on this machine.
-pub(super) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
 }

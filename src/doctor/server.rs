@@ -6,8 +6,7 @@ use std::net::SocketAddr;
 use tokio::net::TcpListener;
 
 use super::Report;
-use super::apps::is_loopback;
-use crate::config::Config;
+use crate::config::{Config, is_loopback};
 use crate::serve::refuse_open;
 
 /// Looks at the listeners and the public URL.

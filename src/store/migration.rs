@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sqlx::migrate::Migrator;
 use sqlx::{Connection as _, PgConnection};
 use tokio::time::timeout;
 
@@ -12,7 +13,9 @@ use crate::secret::DatabaseUrl;
 /// table's.
 const MIGRATION_LOCK_MAX: Duration = Duration::from_mins(1);
 
-/// Brings the schema up to date. Replicas that do so at once wait for each
+/// Brings the schema up to date. One that a newer version has brought further is left
+/// as it is: migrations only expand, and an older replica that starts beside newer
+/// ones, during an upgrade or on the way back from one, goes along with it. Replicas that do so at once wait for each
 /// other, for at most a minute. It locks by session: the URL must lead to
 /// Postgres itself.
 ///
@@ -40,7 +43,9 @@ pub async fn migrate_within(url: &DatabaseUrl, lock_max: Duration) -> Result<(),
             _ => "it refuses the connection",
         })
     })?;
-    MIGRATOR.run_direct(None, &mut connection, false).await?;
+    let mut migrator = Migrator::with_migrations(MIGRATOR.iter().cloned().collect());
+    migrator.set_ignore_missing(true);
+    migrator.run_direct(None, &mut connection, false).await?;
     let _ = connection.close().await;
     Ok(())
 }

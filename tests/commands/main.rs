@@ -12,6 +12,7 @@
     reason = "a test that cannot go on fails, its tasks end with it, and it reads from top to bottom"
 )]
 
+mod attacks;
 mod audit;
 mod browser;
 mod callers;
@@ -32,4 +33,5 @@ mod serve;
 mod simulate;
 mod telemetry;
 mod tour;
+mod upgrade;
 mod watch;

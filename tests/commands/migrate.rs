@@ -2,7 +2,10 @@
 
 use sqlx::Connection as _;
 
+use threads_identity::simulator::Decision;
+
 use crate::run::{Running, command, database, empty_database, end, run};
+use crate::serve::{Service, Setting};
 
 async fn count(url: &str, query: &'static str) -> i64 {
     let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
@@ -58,4 +61,34 @@ async fn what_keeps_it_from_migrating_is_said() {
     migrate.env("DATABASE_URL", database.url());
     let error = end(migrate).bad();
     assert!(error.contains("migration 1"), "{error}");
+}
+
+/// The other half of an upgrade with both versions running: the older one starts, and
+/// works, on the schema of the newer one.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_version_goes_along_with_what_a_newer_one_has_added() {
+    let database = database().await;
+    let mut connection = sqlx::PgConnection::connect(database.url()).await.unwrap();
+    sqlx::raw_sql(
+        "alter table accounts add column later text;
+         alter table authorizations add column later text not null default 'later';
+         create table later (later_id uuid primary key);
+         insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+         values (9999, 'later', true, '\\x00', 0)",
+    )
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    let mut migrate = command(["migrate"]);
+    migrate.env("DATABASE_URL", database.url());
+    end(migrate).good();
+    assert_eq!(count(database.url(), "select count(*) from _sqlx_migrations where version = 9999").await, 1);
+
+    let setting = Setting::new("migrate-newer", database.url()).await;
+    let service = Service::start(setting.serve(), &setting.key).await;
+    let created = service.create("user-1").await;
+    let controls = setting.simulator.controls();
+    let callback = controls.consent(&created.authorization_url, "full", Decision::Allow).unwrap();
+    let linked = service.complete(&callback, "user-1").await;
+    assert_eq!(linked.account.unwrap().user_id, "user-1");
 }

@@ -22,6 +22,7 @@ mod home;
 mod kills;
 mod locks;
 mod migrating;
+mod overload;
 mod pgbouncer;
 #[path = "../processes/proxy.rs"]
 mod proxy;

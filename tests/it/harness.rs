@@ -72,6 +72,8 @@ pub type WithKey<F> = InterceptedService<Channel, F>;
 pub struct Wishes {
     /// Added to the first app's table of the configuration.
     pub app: &'static str,
+    /// Added to the second app's table.
+    pub second_app: &'static str,
     /// Added in front of the configuration.
     pub config: &'static str,
     /// Whether callers are configured.
@@ -94,6 +96,7 @@ impl Default for Wishes {
     fn default() -> Self {
         Self {
             app: "",
+            second_app: "",
             config: "",
             callers: true,
             database: None,
@@ -215,7 +218,8 @@ impl World {
         let second = format!(
             "[[apps]]\nid = \"second\"\nclient_id = \"{SECOND_CLIENT_ID}\"\nclient_secret = \"{SECOND_SECRET}\"\n\
              redirect_uris = [\"{SECOND_REDIRECT_URI}\"]\n\
-             authorize_url = \"{simulator_url}/oauth/authorize\"\ngraph_url = \"{simulator_url}\"\n"
+             authorize_url = \"{simulator_url}/oauth/authorize\"\ngraph_url = \"{simulator_url}\"\n{}\n",
+            wishes.second_app
         );
         let defaults = Options::default();
         let toml = format!(
@@ -271,7 +275,9 @@ impl World {
             }
         };
         let _ = tokio::time::timeout(Duration::from_secs(5), looking).await;
-        let channel = Endpoint::from_shared(format!("http://{grpc}")).unwrap().connect().await.unwrap();
+        // One that has been refused its database listens no more.
+        let endpoint = Endpoint::from_shared(format!("http://{grpc}")).unwrap();
+        let channel = endpoint.connect().await.unwrap_or_else(|_| endpoint.connect_lazy());
         Self {
             controls,
             clock,

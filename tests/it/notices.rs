@@ -23,6 +23,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 const PREVIOUS: &str = "the-secret-before-this-one";
 const WITH_PREVIOUS: Wishes = Wishes {
     app: "client_secret_previous = \"the-secret-before-this-one\"",
+    second_app: "",
     config: "",
     callers: true,
     database: None,

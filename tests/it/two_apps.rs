@@ -17,8 +17,11 @@ use tonic::{Request, Status};
 
 use crate::apps::link_as;
 use crate::contract::{forms, requests, send_as};
-use crate::harness::{World, link, parameter};
+use crate::harness::{Wishes, World, link, parameter};
 use crate::request_walk::{Place, places, with};
+
+/// So that it gives tickets, too.
+const SECOND_RETURN_TO: &str = "return_to = [\"https://second.example.com/linked\"]";
 
 /// Something of the second app, and one like it that is nowhere.
 struct Thing {
@@ -57,7 +60,7 @@ fn damaged(sealed: &str) -> String {
 
 impl Apps {
     async fn start() -> Self {
-        let mut world = World::start().await;
+        let mut world = World::with(Wishes { second_app: SECOND_RETURN_TO, ..Wishes::default() }).await;
         world.expect_violations();
         let mut things = Vec::new();
         let mut markers = Vec::new();
@@ -141,14 +144,13 @@ async fn sealed_things(world: &World) -> Vec<Thing> {
         reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let url = format!("http://{}/api/auth/callback/threads/second?{query}", world.http);
     let answer = browser.get(url).send().await.unwrap();
-    let location = answer.headers().get("location").map(|value| value.to_str().unwrap().to_owned());
-    let mut sealed = vec![
+    let location = answer.headers()["location"].to_str().unwrap();
+    let sealed = [
+        ("ticket", parameter(location, "ticket")),
         ("state", created.state),
         ("page token", page.next_page_token),
         ("cursor", changes.unwrap().into_inner().cursor),
     ];
-    // Only an app with an address to return to gives tickets.
-    sealed.extend(location.map(|location| ("ticket", parameter(&location, "ticket"))));
     sealed.into_iter().map(|(kind, theirs)| Thing { kind, nowhere: damaged(&theirs), theirs }).collect()
 }
 
