@@ -283,7 +283,7 @@ async fn nobody_takes_over_what_somebody_else_began_or_ended() {
     let message = EraseUserRequest { user_id: "user-1".to_owned() };
     lists.erase_user(siege.service.request(message)).await.unwrap();
     refused(siege.account(&account.account_id).await, Code::NotFound, "ACCOUNT_NOT_FOUND");
-    refused(siege.complete(by_url(&query), "user-1").await, Code::FailedPrecondition, "AUTHORIZATION_CLOSED");
+    refused(siege.complete(by_url(&query), "user-1").await, Code::NotFound, "ACCOUNT_NOT_FOUND");
     let again = siege.link("user-1", "emoji").await.unwrap();
     assert_ne!(again.account_id, account.account_id);
     assert!(siege.setting.simulator.controls().violations().is_empty());
