@@ -7,7 +7,7 @@ use threads_identity::proto::v1::profile_service_client::ProfileServiceClient;
 use threads_identity::proto::v1::{GetProfileRequest, get_profile_request};
 use threads_identity::simulator::Decision;
 
-use crate::run::{clean, command, empty_database, end};
+use crate::run::{clean, command, command_of, empty_database, end};
 use crate::serve::{Service, Setting};
 
 impl Setting {
@@ -50,16 +50,11 @@ impl Service {
 async fn two_versions_serve_one_database() {
     let previous = PathBuf::from(std::env::var_os("THREADS_IDENTITY_PREVIOUS_BINARY").unwrap());
     let database = empty_database().await;
-    let migrate_by = |binary: &PathBuf| {
-        let mut migrate = Command::new(binary);
-        migrate.arg("migrate");
-        clean(&mut migrate);
-        migrate.env("DATABASE_URL", database.url());
-        end(migrate).good()
-    };
     let setting = Setting::new("upgrade", database.url()).await;
 
-    migrate_by(&previous);
+    let mut migrate = command_of(&previous, ["migrate"]);
+    migrate.env("DATABASE_URL", database.url());
+    end(migrate).good();
     let old = Service::start(setting.serve_by(&previous), &setting.key).await;
     let first = old.link(&setting, "user-1", "full").await;
 
@@ -80,7 +75,6 @@ async fn two_versions_serve_one_database() {
     // And back.
     drop(new);
     drop(old);
-    migrate_by(&previous);
     let old = Service::start(setting.serve_by(&previous), &setting.key).await;
     old.reads(&third).await;
     old.link(&setting, "user-1", "full").await;
