@@ -26,9 +26,18 @@ pub fn router(service: Arc<Service>, readiness: Readiness) -> Router {
         .with_state(Ops { service, readiness })
 }
 
+/// Ready, or what is in the way. That Threads is away is told, and is no reason to be
+/// taken out: nobody else would do better, and what is stored is handed out as ever.
 async fn readyz(State(ops): State<Ops>) -> impl IntoResponse {
     match ops.readiness.obstacle() {
-        None => (StatusCode::OK, "ready\n".to_owned()),
+        None => {
+            let mut text = "ready\n".to_owned();
+            let away = ops.service.apps.values().filter(|app| app.threads.is_away());
+            text.extend(
+                away.map(|app| format!("but Threads has not answered app {} for two minutes\n", app.id())),
+            );
+            (StatusCode::OK, text)
+        }
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
     }
 }

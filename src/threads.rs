@@ -21,11 +21,13 @@ use crate::metrics::{Metrics, ProviderLabels};
 use crate::secret::{AccessToken, AuthorizationCode};
 use crate::trace;
 
+mod endpoint;
 mod failure;
 mod gate;
 mod refused;
 mod wire;
 
+pub use endpoint::Endpoint;
 pub use failure::{Class, Failure, Limited};
 pub use refused::Refused;
 pub use wire::{LongLived, Me, ShortLived};
@@ -36,35 +38,6 @@ pub use wire::{parse_code_exchange, parse_long_lived, parse_me};
 const TRIES_MAX: usize = 3;
 /// The shortest time that is worth starting a call for.
 const CALL_MIN: Duration = Duration::from_millis(50);
-
-/// What is asked of Threads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Endpoint {
-    /// A code for a short-lived token.
-    CodeExchange,
-    /// A short-lived token for a long-lived one.
-    LongLivedExchange,
-    /// A long-lived token for a younger one.
-    Refresh,
-    /// The profile behind a token.
-    Me,
-    /// An app's own token, for its id and secret.
-    AppToken,
-}
-
-impl Endpoint {
-    /// The name in metrics and logs.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::CodeExchange => "code_exchange",
-            Self::LongLivedExchange => "long_lived_exchange",
-            Self::Refresh => "refresh",
-            Self::Me => "me",
-            Self::AppToken => "app_token",
-        }
-    }
-}
 
 /// The HTTP client that all apps share.
 ///
@@ -135,6 +108,13 @@ impl Client {
     #[must_use]
     pub fn admits(&self) -> bool {
         self.gate.admits(self.clock.now())
+    }
+
+    /// Whether Threads seems to be away: it has answered nothing of late, though it
+    /// was asked.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        self.gate.is_unanswered(self.clock.now())
     }
 
     /// The URL at which a person consents. Scopes are separated by commas, as

@@ -110,6 +110,13 @@ impl Gate {
         admitted
     }
 
+    /// Whether Threads has answered none of the calls of the last two minutes, of
+    /// which there were some.
+    pub(super) fn is_unanswered(&self, now: OffsetDateTime) -> bool {
+        let (calls, answers) = self.lock().totals(now);
+        calls > 0.0 && answers == 0.0
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing here panics while it holds the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

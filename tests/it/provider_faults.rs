@@ -310,3 +310,21 @@ async fn a_rate_limit_after_the_exchange_is_told_and_repeating_goes_on() {
         }
     }
 }
+
+#[tokio::test]
+async fn threads_that_is_away_is_told_and_takes_nobody_out() {
+    let world = World::start().await;
+    let readyz = async || reqwest::get(format!("http://{}/readyz", world.ops)).await.unwrap();
+    assert_eq!(readyz().await.text().await.unwrap(), "ready\n");
+    world.controls.fault_times(Endpoint::CodeExchange, 100, Fault::Html502);
+    world.link("user-1", "full").await.unwrap_err();
+    let told = readyz().await;
+    assert_eq!(told.status(), 200);
+    assert_eq!(
+        told.text().await.unwrap(),
+        "ready\nbut Threads has not answered app default for two minutes\n"
+    );
+    world.controls.clear_faults();
+    world.linked("user-1", "full").await;
+    assert_eq!(readyz().await.text().await.unwrap(), "ready\n");
+}
