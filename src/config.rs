@@ -28,6 +28,8 @@ mod tls;
 mod watch;
 
 pub(crate) use apps::endpoint;
+pub use apps::is_app_id;
+pub use environment::is_mistyped;
 
 pub use callers::{CallerConfig, Role, TokenSubject, certificate_name};
 pub use issuers::{IssuerConfig, KeySource};

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::config::Config;
+use crate::config::{Config, is_mistyped};
 
 mod apps;
 mod callers;
@@ -93,6 +93,11 @@ impl Report {
 pub async fn examine(file: Option<&Path>, environment: &[(String, String)], online: bool) -> Report {
     let mut report = Report::default();
     files::examine(&mut report, file);
+    for (name, _) in environment.iter().filter(|(name, _)| is_mistyped(name)) {
+        let fix = "See the list of variables in docs/configuration.md; THREADS_IDENTITY__SECTION__KEY has two \
+                   underscores everywhere.";
+        report.warning(name, "is no variable that is looked at", fix);
+    }
     let config = match Config::load(file, environment.iter().cloned()) {
         Ok(config) => config,
         Err(error) => {

@@ -19,6 +19,7 @@ use crate::service::Service;
 
 mod access_tokens;
 mod accounts;
+mod arrival;
 mod authorizations;
 mod callback;
 mod caller;

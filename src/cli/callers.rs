@@ -1,5 +1,7 @@
 //! `callers add`.
 
+use std::collections::BTreeSet;
+
 use super::{CommandResult, print};
 use crate::config::Role;
 use crate::grpc::new_caller_key;
@@ -9,15 +11,19 @@ pub(super) fn add(name: &str, app: &str, roles: &[String]) -> CommandResult {
     if name.is_empty() || name.len() > 64 || name.chars().any(char::is_control) {
         return Err("the name must be 1 to 64 bytes without control characters".into());
     }
+    if !crate::config::is_app_id(app) {
+        return Err("--app: must be 1 to 32 of a-z, 0-9, - and _, as in the configuration".into());
+    }
     let known = Role::ALL.map(Role::name);
     if let Some(unknown) = roles.iter().find(|role| !known.contains(&role.as_str())) {
         return Err(format!("`{unknown}` is not a role; the roles are {}", known.join(", ")).into());
     }
+    let roles: BTreeSet<&String> = roles.iter().collect();
     let (key, hash) = new_caller_key();
     let caller = toml::Table::from_iter([
         ("name".to_owned(), name.into()),
         ("app".to_owned(), app.into()),
-        ("roles".to_owned(), roles.to_vec().into()),
+        ("roles".to_owned(), roles.into_iter().cloned().collect::<Vec<_>>().into()),
         ("key_sha256".to_owned(), vec![hash.clone()].into()),
     ]);
     print(format_args!("The key of {name}. It is shown this once; the caller sends it as"));

@@ -16,7 +16,7 @@ use crate::erasures::{BATCH, all_of_user, batch, distinct};
 use crate::ids::{AccountId, ThreadsUserId, USER_ID_MAX};
 use crate::sealing::Keyring;
 use crate::secret::DatabaseUrl;
-use crate::store::erasures::{By, Cause, Named, Whom, count_of_user, due, ledger};
+use crate::store::erasures::{By, Cause, Named, Whom, count_of_user, due, knows_app, ledger};
 use crate::store::{self, Pool, StoreError};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -37,6 +37,10 @@ pub(super) async fn run(args: EraseArgs, variables: &Variables) -> CommandResult
         return export(&url, args.app.as_deref()).await;
     }
     let app = args.app.as_deref().unwrap_or(DEFAULT_APP);
+    if args.whom.replay.is_none() {
+        let configured = Config::load(args.config.config.as_deref(), variables.iter().cloned());
+        require_app(&url, app, configured.ok()).await?;
+    }
     let by = |cause| By { cause, caller: "operator", detail: None, now: SystemClock.now() };
     let done = if let Some(file) = &args.whom.replay {
         let named = distinct(read_lines(file, "an entry of the ledger", read_entry)?);
@@ -65,6 +69,17 @@ pub(super) async fn run(args: EraseArgs, variables: &Variables) -> CommandResult
     };
     tell(&args, app, &done);
     Ok(())
+}
+
+/// Refuses an app that nobody has heard of: one typing error, and a list of people
+/// would count as erased while all of them are still there.
+async fn require_app(url: &DatabaseUrl, app: &str, configured: Option<Config>) -> Result<(), Failure> {
+    let apps: Vec<String> = configured.into_iter().flat_map(|config| config.apps).map(|app| app.id).collect();
+    if apps.iter().any(|known| known == app) || knows_app(&store::pool_of_one(url)?, app).await? {
+        return Ok(());
+    }
+    let known = if apps.is_empty() { String::new() } else { format!("; configured: {}", apps.join(", ")) };
+    Err(format!("--app: nothing is known of an app {app:?}{known}").into())
 }
 
 /// How it went.

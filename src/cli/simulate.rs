@@ -6,6 +6,9 @@ use crate::simulator::{Options, Simulator};
 
 /// Runs the simulator until it is asked to stop.
 pub(super) async fn run(args: SimulateArgs) -> CommandResult {
+    if let Some(wrong) = args.redirect_uris.iter().find(|uri| url::Url::parse(uri).is_err()) {
+        return Err(format!("--redirect-uri: {wrong:?} must be an absolute URL").into());
+    }
     let options = Options {
         listen: args.listen,
         client_id: args.client_id,

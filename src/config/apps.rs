@@ -65,9 +65,14 @@ pub(crate) fn endpoint(base: &Url, path: &str) -> Url {
     url
 }
 
+/// Whether an app can have this id.
+#[must_use]
+pub fn is_app_id(id: &str) -> bool {
+    (1..=32).contains(&id.len()) && id.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
+}
+
 fn check_id(section: &Section<'_>, id: &str) -> bool {
-    let fits = (1..=32).contains(&id.len())
-        && id.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'));
+    let fits = is_app_id(id);
     if !fits {
         section.problem("id", "must be 1 to 32 of a-z, 0-9, - and _");
     }

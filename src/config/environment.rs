@@ -31,6 +31,25 @@ const APP: [(&str, &str); 6] = [
 ];
 const CALLER: &str = "THREADS_IDENTITY_CALLER_KEY_SHA256";
 
+/// Variables of commands and of development.
+const OTHERS: [&str; 2] = ["THREADS_IDENTITY_CALLER_KEY", "THREADS_IDENTITY_DEV_DATABASE_URL"];
+
+/// Whether a variable has a name like ours and means nothing: mistyped, most likely.
+/// Kubernetes sets some for a service that is named as we are.
+#[must_use]
+pub fn is_mistyped(name: &str) -> bool {
+    let is_known = name.starts_with(PREFIX)
+        || name == CALLER
+        || OTHERS.contains(&name)
+        || SCALARS.iter().any(|(known, ..)| *known == name)
+        || APP.iter().any(|(known, _)| *known == name);
+    let is_of_kubernetes = name.contains("_SERVICE_HOST") || name.contains("_SERVICE_PORT") || {
+        let port = name.rsplit_once("_PORT").map(|(_, rest)| rest);
+        port.is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
+    };
+    name.starts_with("THREADS_") && !is_known && !is_of_kubernetes
+}
+
 pub(super) fn overlay(
     table: &mut Table,
     environment: impl IntoIterator<Item = (String, String)>,

@@ -22,6 +22,13 @@ pub struct Limits {
     /// `calls_max`, default 1,024: the most calls that are answered at once; one more
     /// is OVERLOADED. Watches and health are not counted.
     pub calls_max: usize,
+    /// `calls_per_caller_max`, default half of `calls_max`: the most calls of one
+    /// caller at once, those included whose message is still on its way; one more is
+    /// `CALLER_RATE_LIMITED`. Without callers there is no such limit.
+    pub calls_per_caller_max: usize,
+    /// `request_timeout`, default 5 s: how long the message of a call may be on its
+    /// way once its head has come.
+    pub request_timeout: Duration,
     /// `caller_rate` and `caller_burst`, default none: how often each caller may
     /// call that has no `rate` of its own.
     pub caller: Option<Rate>,
@@ -75,6 +82,7 @@ impl Limits {
         let (provider, provider_max) = deadline("provider_deadline", default.provider_max);
         let streams = section.integer("streams_per_connection_max", 256, 1..=100_000);
         let headers = section.integer("header_bytes_max", 16 * 1024, 4096..=1024 * 1024);
+        let calls_max = section.integer("calls_max", 1024, 1..=1_000_000);
         let read = Self {
             streams_per_connection_max: u32::try_from(streams).unwrap_or(256),
             header_bytes_max: u32::try_from(headers).unwrap_or(16 * 1024),
@@ -84,7 +92,9 @@ impl Limits {
                 4 * 1024 * 1024,
                 64 * 1024..=64 * 1024 * 1024,
             ),
-            calls_max: section.count("calls_max", 1024, 1..=1_000_000),
+            calls_max: usize::try_from(calls_max).unwrap_or(1024),
+            calls_per_caller_max: section.count("calls_per_caller_max", (calls_max + 1) / 2, 1..=1_000_000),
+            request_timeout: section.duration("request_timeout", Duration::from_secs(5)),
             caller: Rate::read(&mut section, "caller_rate", "caller_burst"),
             deadlines: Deadlines { usual, max, provider, provider_max },
         };

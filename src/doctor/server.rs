@@ -19,6 +19,16 @@ pub(super) async fn examine(report: &mut Report, config: &Config) {
     ] {
         examine_listener(report, key, address).await;
     }
+    for (key, address, other) in [
+        ("server.http_listen", server.http_listen, server.grpc_listen),
+        ("server.ops_listen", server.ops_listen, server.grpc_listen),
+        ("server.ops_listen", server.ops_listen, server.http_listen),
+    ] {
+        if address.port() != 0 && address == other {
+            let fix = "Give each listener a port of its own.";
+            report.problem(key, format!("{address} is another listener's, too"), fix);
+        }
+    }
     examine_exposure(report, config);
     if !server.ops_listen.ip().is_loopback() {
         report.warning(

@@ -31,6 +31,7 @@ mod verified;
 pub use key::{CALLER_KEY_PREFIX, new_caller_key};
 pub use refusal::{Refusal, Refused};
 
+use super::room::Room;
 use known::Known;
 
 /// A backend that calls, by one of its credentials.
@@ -41,6 +42,8 @@ pub(super) struct Caller {
     credential: Credential,
     /// How often it may call, by all its credentials together, if that is limited.
     pub pace: Option<Arc<Pace>>,
+    /// How many calls it may have in flight, by all its credentials together.
+    pub room: Room,
     /// Calls that came with this credential.
     uses: Counter,
 }

@@ -11,6 +11,9 @@ const TIMEOUT_HEADER: HeaderName = HeaderName::from_static("grpc-timeout");
 /// How much earlier than the caller's own deadline we answer, so that the
 /// answer with its reason arrives.
 const MARGIN: Duration = Duration::from_millis(5);
+/// The same for a stream, whose last word holds a cursor: a twentieth of what the
+/// caller asked for, and at most this. Nobody minds a watch that ends early.
+const STREAM_MARGIN_MAX: Duration = Duration::from_millis(250);
 
 /// Until when an answer is of use.
 #[derive(Clone, Copy)]
@@ -36,7 +39,8 @@ pub(super) fn read(
     };
     let Some(asked) = asked_timeout(headers) else { return Some((Deadline(start + usual), Patience(None))) };
     let asked = asked.checked_sub(MARGIN).filter(|left| !left.is_zero())?;
-    Some((Deadline(start + asked.min(max)), Patience(start.checked_add(asked))))
+    let watched = asked.saturating_sub((asked / 20).min(STREAM_MARGIN_MAX));
+    Some((Deadline(start + asked.min(max)), Patience(start.checked_add(watched))))
 }
 
 /// `grpc-timeout`: up to eight digits and a unit, by the gRPC protocol's

@@ -10,22 +10,23 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Bytes;
 
-/// An answer that goes on until the process stops.
-pub(super) struct Ending {
+/// An answer that goes on until the process stops. `R` is what it takes up meanwhile.
+pub(super) struct Ending<R> {
     body: Body,
+    _room: R,
     /// Its end, told once; `None` when it has been.
     stopping: Option<(Pin<Box<WaitForCancellationFutureOwned>>, Status)>,
 }
 
-impl Ending {
+impl<R> Ending<R> {
     /// Ends `body` with `last_word` once the process is asked to stop and nothing is
     /// left to be said first.
-    pub fn new(body: Body, stopping: CancellationToken, last_word: Status) -> Self {
-        Self { body, stopping: Some((Box::pin(stopping.cancelled_owned()), last_word)) }
+    pub fn new(body: Body, stopping: CancellationToken, last_word: Status, room: R) -> Self {
+        Self { body, _room: room, stopping: Some((Box::pin(stopping.cancelled_owned()), last_word)) }
     }
 }
 
-impl HttpBody for Ending {
+impl<R: Unpin> HttpBody for Ending<R> {
     type Data = Bytes;
     type Error = Status;
 

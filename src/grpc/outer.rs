@@ -6,6 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
@@ -16,6 +17,7 @@ use tonic_types::StatusExt as _;
 use tower::{Layer, Service as TowerService};
 use tracing::Instrument as _;
 
+use super::arrival;
 use super::caller::{Caller, Callers, Refused};
 use super::deadline::{self, Deadline};
 use super::ending::Ending;
@@ -34,6 +36,14 @@ const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 const HEALTH: &str = "/grpc.health.v1.Health/";
 /// What stands in the place of a reason when there was no error.
 const OK: &str = "OK";
+
+/// The most calls to health at once, watches included: one for each connection that
+/// there may be by default.
+const HEALTH_MAX: usize = 2000;
+/// The largest request to health, in bytes: the name of a service.
+const HEALTH_BYTES_MAX: usize = 1024;
+/// How long a caller with too many calls in flight is asked to wait.
+const SHORTLY: Duration = Duration::from_millis(100);
 
 /// The methods of this package, for metrics: a label must not be whatever
 /// somebody sends.
@@ -65,11 +75,14 @@ pub struct Outer {
     callers: Callers,
     limits: Limits,
     room: Room,
+    /// For health, which strangers may ask for and watch.
+    health: Room,
 }
 
 impl Outer {
     pub(super) fn new(service: Arc<Service>, callers: Callers, limits: Limits) -> Self {
-        Self { service, callers, limits, room: Room::new(limits.calls_max) }
+        let (room, health) = (Room::new(limits.calls_max), Room::new(HEALTH_MAX));
+        Self { service, callers, limits, room, health }
     }
 }
 
@@ -124,21 +137,20 @@ where
         let record = Record::begin(&outer.service.metrics, method, start);
         let work = async move {
             let admitted = if is_health {
-                // Open to everybody, and so bounded in time; a watch answers at once.
-                Ok((request, Deadline(start + outer.limits.deadlines.max), None))
+                outer.admit_to_health(request, start).await
             } else {
                 outer.admit(request, method, start).await
             };
-            let mut response = match admitted {
-                Ok((request, deadline, _room)) => run(inner.call(request), deadline).await,
-                Err(status) => Ok(status.into_http()),
+            let (mut response, room) = match admitted {
+                Ok((request, deadline, room)) => (run(inner.call(request), deadline).await, room),
+                Err(status) => (Ok(status.into_http()), None),
             };
             if let Ok(response) = &mut response {
                 if !is_health {
                     give_reason(response, method.is_some());
                 }
                 if method.is_none() {
-                    end_with_the_process(response, &outer.service);
+                    end_with_the_process(response, &outer.service, room);
                 }
                 if let Some(value) = header {
                     response.headers_mut().insert(REQUEST_ID_HEADER, value);
@@ -155,8 +167,14 @@ where
     }
 }
 
-/// A call that is let in, until when, and its room.
-type Admitted = (Request<Body>, Deadline, Option<Taken>);
+/// A call that is let in, until when, and the room that it takes up meanwhile.
+type Admitted = (Request<Body>, Deadline, Option<Places>);
+
+/// The room of one call, among all and among its caller's.
+struct Places {
+    _own: Taken,
+    _of_caller: Option<Taken>,
+}
 
 impl Outer {
     /// Lets a call in: until when, who calls, how often, and whether there is room.
@@ -183,27 +201,49 @@ impl Outer {
         // Only now: a stranger decides nothing about traces.
         trace::adopt(&span, request.headers());
         self.pace(&caller)?;
-        let room = if method == Some(WATCH) {
-            None
-        } else {
-            let Some(room) = self.room.take() else {
-                self.service.metrics.calls_shed.inc();
-                return Err(refuse(Reason::Overloaded));
-            };
-            Some(room)
-        };
+        let Some(of_caller) = caller.room.take() else { return Err(self.hold_back(&caller, SHORTLY)) };
+        if method.is_some() {
+            let until = deadline.0.min(start + self.limits.request_timeout);
+            let arrived = arrival::whole(request, self.limits.request_bytes_max, until).await;
+            request = arrived.map_err(refuse)?;
+        }
+        let room = if method == Some(WATCH) { None } else { Some(self.take_room(of_caller)?) };
         request.extensions_mut().insert(caller);
         request.extensions_mut().insert(deadline);
         request.extensions_mut().insert(patience);
         Ok((request, deadline, room))
     }
 
+    /// Health is open to everybody, and so bounded in time, size and number.
+    async fn admit_to_health(&self, request: Request<Body>, start: Instant) -> Result<Admitted, Status> {
+        let Some(room) = self.health.take() else { return Err(refuse(Reason::Overloaded)) };
+        let until = start + self.limits.request_timeout;
+        let request = arrival::whole(request, HEALTH_BYTES_MAX, until).await.map_err(refuse)?;
+        // A watch answers at once, and then goes on.
+        let deadline = Deadline(start + self.limits.deadlines.max);
+        Ok((request, deadline, Some(Places { _own: room, _of_caller: None })))
+    }
+
+    fn take_room(&self, of_caller: Taken) -> Result<Places, Status> {
+        let Some(room) = self.room.take() else {
+            self.service.metrics.calls_shed.inc();
+            return Err(refuse(Reason::Overloaded));
+        };
+        Ok(Places { _own: room, _of_caller: Some(of_caller) })
+    }
+
     /// Turns away whoever calls more often than it may.
     fn pace(&self, caller: &Caller) -> Result<(), Status> {
-        let Some(Err(wait)) = caller.pace.as_deref().map(Pace::admit) else { return Ok(()) };
+        match caller.pace.as_deref().map(Pace::admit) {
+            Some(Err(wait)) => Err(self.hold_back(caller, wait)),
+            _ => Ok(()),
+        }
+    }
+
+    fn hold_back(&self, caller: &Caller, wait: Duration) -> Status {
         let labels = CallerLabels { caller: caller.name.clone() };
         self.service.metrics.calls_rate_limited.get_or_create(&labels).inc();
-        Err(status::from_error(Error::new(Reason::CallerRateLimited).after(wait)))
+        status::from_error(Error::new(Reason::CallerRateLimited).after(wait))
     }
 
     /// Says why to the log and the metrics, and nothing of it to whoever calls.
@@ -280,13 +320,13 @@ fn refuse(reason: Reason) -> Status {
 
 /// Sees to it that a stream which is not ours does not outlast the process: a watch
 /// of health has no end, and reflection ends when its caller likes.
-fn end_with_the_process(response: &mut Response<Body>, service: &Service) {
+fn end_with_the_process(response: &mut Response<Body>, service: &Service, room: Option<Places>) {
     // An answer that is an error already has ended.
     if response.headers().contains_key("grpc-status") {
         return;
     }
     let body = std::mem::take(response.body_mut());
-    let ending = Ending::new(body, service.stopping.clone(), refuse(Reason::ShuttingDown));
+    let ending = Ending::new(body, service.stopping.clone(), refuse(Reason::ShuttingDown), room);
     *response.body_mut() = Body::new(ending);
 }
 

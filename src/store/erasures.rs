@@ -257,6 +257,19 @@ pub async fn count_of_user(pool: &Pool, app_id: &str, user_id: &str) -> Result<u
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
+/// Whether anything of an app is, or was, in the database.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn knows_app(pool: &Pool, app_id: &str) -> Result<bool, StoreError> {
+    let query = sqlx::query_scalar!(
+        r#"select exists (select from accounts where app_id = $1)
+                  or exists (select from erasures where app_id = $1) as "known!""#,
+        app_id
+    );
+    run(pool, async |connection| query.fetch_one(connection).await).await
+}
+
 /// Accounts by their columns, as a statement takes them.
 struct Columns<'a> {
     ids: Vec<Uuid>,

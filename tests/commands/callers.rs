@@ -37,6 +37,10 @@ fn roles_and_names_are_checked() {
     for word in Role::ALL.map(Role::name).into_iter().chain(["`admin`"]) {
         assert!(error.contains(word), "{error}");
     }
+    for app in ["", "A", "a b"] {
+        let error = run(&["callers", "add", "web", "--app", app]).bad();
+        assert!(error.contains("--app"), "{error}");
+    }
     for name in ["", "a\nb", &"x".repeat(65)] {
         let error = run(&["callers", "add", name]).bad();
         assert!(error.contains("64 bytes"), "{error}");

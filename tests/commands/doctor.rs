@@ -23,6 +23,7 @@ struct Patient {
     database_url: String,
     keyring: String,
     config: String,
+    environment: Vec<(&'static str, &'static str)>,
 }
 
 /// What the doctor said.
@@ -49,7 +50,8 @@ impl Patient {
         );
         let keyring = Keyring::generate("2026-01-01T00:00:00Z").to_toml().to_string();
         let directory = Directory::new(name);
-        Self { directory, simulator, database_url: database.url().to_owned(), keyring, config }
+        let database_url = database.url().to_owned();
+        Self { directory, simulator, database_url, keyring, config, environment: Vec::new() }
     }
 
     fn write(&self, name: &str, text: &str, mode: u32) {
@@ -74,6 +76,8 @@ impl Patient {
         let mut doctor = command(["doctor", "--json", "--config"]);
         doctor.arg(self.directory.path("config.toml")).args(arguments);
         doctor.env("DATABASE_URL", &self.database_url);
+        doctor.env("THREADS_IDENTITY_PORT_50051_TCP", "tcp://10.0.0.1:50051");
+        doctor.envs(self.environment.iter().copied());
         let ended = end(doctor);
         let mut findings: Vec<Value> =
             ended.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -82,7 +86,12 @@ impl Patient {
         assert_eq!(counted["problems"], count("problem"));
         assert_eq!(counted["warnings"], count("warning"));
         let text = ended.out + &ended.err;
-        assert!(!text.contains(CLIENT_SECRET) && !text.contains(self.database_url.as_str()), "{text}");
+        assert!(
+            !text.contains("canary")
+                && !text.contains(CLIENT_SECRET)
+                && !text.contains(self.database_url.as_str()),
+            "{text}"
+        );
         Seen { code: ended.code, findings, text }
     }
 
@@ -210,7 +219,7 @@ async fn what_is_wrong_with_an_app_is_told_with_its_fix() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_around_it_is_told_with_its_fix() {
     let database = database().await;
-    let patient = Patient::new("doctor-around", &database).await;
+    let mut patient = Patient::new("doctor-around", &database).await;
     let public = "public_url = \"https://id.example.com\"\n";
     for (old, new, level, subject, words) in [
         (public, "", "warning", "server.public_url", "this machine alone"),
@@ -270,6 +279,11 @@ async fn what_is_wrong_around_it_is_told_with_its_fix() {
     let callers = patient.config[patient.config.find("[[callers]]").unwrap()..].to_owned();
     patient.see(&[(&callers, "")], &["--offline"]).tells("warning", "callers", "none are configured");
 
+    for name in ["THREADS_IDENTITY_SERVER__GRPC_LISTEN", "THREADS_CLIENT_SECERT"] {
+        patient.environment = vec![(name, "canary")];
+        patient.see(&[], &["--offline"]).tells("warning", name, "no variable");
+    }
+    patient.environment.clear();
     patient.see(&[], &["--offline"]);
     patient.write("config.toml", &patient.config, 0o644);
     patient.look(&["--offline"]).tells("problem", "--config", "can be read by everybody");
@@ -303,15 +317,17 @@ async fn what_is_open_to_a_network_is_told_with_its_fix() {
     seen.tells("warning", "server.insecure_allow_plaintext", "in plaintext");
     seen.tells("warning", "server.insecure_allow_anyone", "everything");
 
-    let certified = |days: i64, name: &str| {
+    let made = |days: i64, name: &str, change: &dyn Fn(&mut rcgen::CertificateParams)| {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut parameters = rcgen::CertificateParams::new(vec!["id.example.com".to_owned()]).unwrap();
         parameters.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        change(&mut parameters);
         parameters.not_after = time::OffsetDateTime::now_utc() + time::Duration::days(days);
         let certificate = parameters.self_signed(&key).unwrap();
         patient.write("server.pem", &certificate.pem(), 0o644);
         patient.write(name, &key.serialize_pem(), 0o600);
     };
+    let certified = |days: i64, name: &str| made(days, name, &|_| {});
     let tls = "[server.tls]\ncertificate_file = \"server.pem\"\nkey_file = \"server.key\"\n[keys]";
     let config = patient.config.replace(local, wide).replace("[keys]", tls);
     let see = || {
@@ -328,6 +344,24 @@ async fn what_is_open_to_a_network_is_told_with_its_fix() {
     see().tells("warning", "server.tls.certificate_file", "days from now");
     certified(-1, "server.key");
     see().tells("problem", "server.tls.certificate_file", "nobody believes it");
+    made(400, "server.key", &|parameters| {
+        parameters.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    });
+    see().tells("problem", "server.tls.certificate_file", "not for servers");
+    made(400, "server.key", &|parameters| parameters.subject_alt_names.clear());
+    see().tells("problem", "server.tls.certificate_file", "no name");
+    made(400, "server.key", &|parameters| parameters.not_before = rcgen::date_time_ymd(2099, 1, 1));
+    see().tells("problem", "server.tls.certificate_file", "and not before");
+    certified(400, "server.key");
+    let with_ca = config.replace("key_file =", "client_ca_file = \"server.pem\"\nkey_file =");
+    patient.write("config.toml", &with_ca, 0o600);
+    patient.look(&offline).tells("problem", "server.tls.client_ca_file", "no authority");
+    let port = "http_listen = \"127.0.0.1:39731\"";
+    let twice = [
+        ("http_listen = \"127.0.0.1:0\"", port),
+        ("ops_listen = \"127.0.0.1:0\"", "ops_listen = \"127.0.0.1:39731\""),
+    ];
+    patient.see(&twice, &offline).tells("problem", "server.ops_listen", "another listener's");
     certified(400, "another.key");
     assert!(see().count("problem") > 0, "the key is another certificate's");
 }

@@ -76,6 +76,8 @@ async fn a_user_is_erased_and_a_dry_run_only_says_how_many() {
     let said = deployment.erase(&["--user", "user-1", "--dry-run"]).good();
     assert_eq!(said, "Would erase 2 accounts of the user, in app \"default\".");
     assert_eq!(deployment.count(ACCOUNTS).await, 6);
+    let typo = deployment.erase(&["--user", "user-1", "--app", "defualt"]).bad();
+    assert!(typo.contains("--app") && typo.contains("defualt"), "{typo}");
     let said = deployment.erase(&["--user", "user-1", "--app", "second", "--json"]).good();
     assert_eq!(answer(&said), json!({"named": 1, "erased": 0, "dry_run": false}));
     let said = deployment.erase(&["--user", "user-1"]).good();

@@ -28,6 +28,8 @@ async fn it_says_where_it_is_and_what_to_configure() {
     let refused = run(&[usual.as_slice(), &elsewhere].concat()).bad();
     assert!(refused.contains("deauthorize_url must be an absolute https URL"), "{refused}");
 
+    let nowhere = run(&["simulate", "--listen", "127.0.0.1:0", "--redirect-uri", "foo"]).bad();
+    assert!(nowhere.contains("--redirect-uri"), "{nowhere}");
     let address = base.strip_prefix("http://").unwrap();
     let second = run(&["simulate", "--listen", address, "--redirect-uri", "https://a.example/cb"]).bad();
     assert!(second.contains(address) && second.contains("in use"), "{second}");

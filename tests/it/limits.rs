@@ -22,7 +22,7 @@ const COMPLETE: &str = "/threads.identity.v1.AuthorizationService/CompleteAuthor
 
 #[tokio::test]
 async fn a_call_too_many_is_turned_away_at_once_and_before_the_database() {
-    let config = "[limits]\ncalls_max = 3\n";
+    let config = "[limits]\ncalls_max = 3\ncalls_per_caller_max = 30\n";
     let world = World::with(Wishes { config, ..Wishes::default() }).await;
     let mut ids = Vec::new();
     for persona in ["full", "elsewhere", "pictured"] {
@@ -60,6 +60,66 @@ async fn a_call_too_many_is_turned_away_at_once_and_before_the_database() {
     }
     assert!(world.metric("threads_identity_calls_shed_total").await > 19.5);
     world.account(&ids[0]).await.unwrap();
+}
+
+/// A call whose message never comes, and how it ends.
+async fn without_a_message(grpc: std::net::SocketAddr, path: &str, key: Option<&str>) -> tonic::Status {
+    let socket = tokio::net::TcpStream::connect(grpc).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(socket).await.unwrap();
+    let mut request = http::Request::post(format!("http://{grpc}{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    if let Some(key) = key {
+        request = request.header("authorization", format!("Bearer {key}"));
+    }
+    let call = async {
+        let (answer, _stream) = client.send_request(request.body(()).unwrap(), false).unwrap();
+        let answer = answer.await.unwrap();
+        tonic::Status::from_header_map(answer.headers()).expect("a status at once")
+    };
+    tokio::select! {
+        status = call => status,
+        ended = connection => panic!("the connection ended first: {ended:?}"),
+    }
+}
+
+#[tokio::test]
+async fn calls_without_a_message_take_up_nothing_of_others() {
+    let config = "[limits]\ncalls_max = 8\ncalls_per_caller_max = 6\nrequest_timeout = \"6s\"\ndeadline_max = \"2m\"\n";
+    let world = World::with(Wishes { config, ..Wishes::default() }).await;
+    let id = world.linked("user-1", "full").await.account_id;
+    let start = Instant::now();
+    let held = (0..6).map(|_| without_a_message(world.grpc, GET_ACCOUNT, Some(world.key("second"))));
+    let held = futures_util::future::join_all(held);
+    let meanwhile = async {
+        let one_more =
+            || world.raw("second", GET_ACCOUNT, &[], framed(&account(NOBODY, None).encode_to_vec()));
+        // As soon as all of them are held, the same caller gets no more ...
+        until("all are held", async || {
+            one_more().await.result().unwrap_err().code() == Code::ResourceExhausted
+        })
+        .await;
+        let details = failed(one_more().await.result(), Code::ResourceExhausted, "CALLER_RATE_LIMITED");
+        assert!(details.retry_info().is_some());
+        // ... and another, of another app, all that there is.
+        let others = (0..6).map(|_| world.account(&id));
+        for answered in futures_util::future::join_all(others).await {
+            answered.unwrap();
+        }
+    };
+    let (held, ()) = tokio::join!(held, meanwhile);
+    for status in held {
+        failed::<()>(Err(status), Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    }
+    assert!(start.elapsed() < Duration::from_mins(1), "not for as long as a call may take");
+    let again = world.raw("second", GET_ACCOUNT, &[], framed(&account(NOBODY, None).encode_to_vec())).await;
+    failed(again.result(), Code::NotFound, "ACCOUNT_NOT_FOUND");
+
+    // Nor do strangers hold anything up by asking for health by halves.
+    let start = Instant::now();
+    let status = without_a_message(world.grpc, "/grpc.health.v1.Health/Check", None).await;
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert!(start.elapsed() < Duration::from_mins(1));
 }
 
 #[tokio::test]

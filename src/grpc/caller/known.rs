@@ -6,6 +6,7 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
+use super::super::room::Room;
 use super::verified::VerifiedTokens;
 use super::{Caller, Credential, Refusal, Refused};
 use crate::config::{CallerConfig, Config, IssuerConfig, Rate, Role, certificate_name};
@@ -24,6 +25,8 @@ pub(super) struct Known {
     configured_issuers: Vec<IssuerConfig>,
     /// By the caller's name: how often it may call, and what is left of that.
     paces: HashMap<String, (Rate, Arc<Pace>)>,
+    /// By the caller's name: how many calls it may have in flight.
+    rooms: HashMap<String, Room>,
     local: Option<Arc<Caller>>,
     /// By SHA-256 of the key.
     keys: HashMap<[u8; 32], Arc<Caller>>,
@@ -42,6 +45,7 @@ impl Known {
             callers: config.callers.clone(),
             configured_issuers: config.issuers.clone(),
             paces: HashMap::new(),
+            rooms: HashMap::new(),
             local: None,
             keys: HashMap::new(),
             certificates: HashMap::new(),
@@ -61,11 +65,14 @@ impl Known {
                 rate: None,
             };
             let pace = known.pace(&local, before, config);
-            known.local = Some(caller(&local, Credential::Local, pace, service));
+            // Nobody is told apart, so nobody is kept from taking all there is.
+            let room = Room::new(config.limits.calls_max);
+            known.local = Some(caller(&local, Credential::Local, pace, room, service));
         }
         for configured in &config.callers {
             let pace = known.pace(configured, before, config);
-            let caller = |credential| caller(configured, credential, pace.clone(), service);
+            let room = known.room(configured, before, config);
+            let caller = |credential| caller(configured, credential, pace.clone(), room.clone(), service);
             for key in &configured.key_sha256 {
                 known.keys.insert(*key, caller(Credential::Key(*key)));
             }
@@ -102,6 +109,15 @@ impl Known {
         let pace = kept.unwrap_or_else(|| Arc::new(Pace::new(rate.per_second, rate.burst)));
         self.paces.insert(configured.name.clone(), (rate, Arc::clone(&pace)));
         Some(pace)
+    }
+
+    /// How many calls a caller may have in flight. Those that are count on when the
+    /// configuration is taken anew.
+    fn room(&mut self, configured: &CallerConfig, before: Option<&Self>, config: &Config) -> Room {
+        let kept = before.and_then(|before| before.rooms.get(&configured.name)).cloned();
+        let room = kept.unwrap_or_else(|| Room::new(config.limits.calls_per_caller_max));
+        self.rooms.insert(configured.name.clone(), room.clone());
+        room
     }
 
     /// Whoever is there, where nobody is configured.
@@ -161,6 +177,7 @@ impl Known {
                 until: Some(verified.until),
             },
             pace: subject.pace.clone(),
+            room: subject.room.clone(),
             uses: subject.uses.clone(),
         });
         self.verified.put(hash, &caller, verified.until, verified.basis, now);
@@ -188,6 +205,7 @@ fn caller(
     configured: &CallerConfig,
     credential: Credential,
     pace: Option<Arc<Pace>>,
+    room: Room,
     service: &Service,
 ) -> Arc<Caller> {
     let which = match &credential {
@@ -205,6 +223,7 @@ fn caller(
         roles: configured.roles.clone(),
         credential,
         pace,
+        room,
         uses,
     })
 }
