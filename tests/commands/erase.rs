@@ -78,6 +78,9 @@ async fn a_user_is_erased_and_a_dry_run_only_says_how_many() {
     assert_eq!(deployment.count(ACCOUNTS).await, 6);
     let typo = deployment.erase(&["--user", "user-1", "--app", "defualt"]).bad();
     assert!(typo.contains("--app") && typo.contains("defualt"), "{typo}");
+    // Another app's user of the same name is another person.
+    let other = "insert into erasures values (gen_random_uuid(), 'second', now(), 'OPERATOR')";
+    sqlx::query(other).execute(&mut deployment.sql).await.unwrap();
     let said = deployment.erase(&["--user", "user-1", "--app", "second", "--json"]).good();
     assert_eq!(answer(&said), json!({"named": 1, "erased": 0, "dry_run": false}));
     let said = deployment.erase(&["--user", "user-1"]).good();
