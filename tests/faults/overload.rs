@@ -41,16 +41,18 @@ impl Came {
 /// F49: `just overload` runs it longer, with a release build, and prints figures.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_too_much_is_refused_at_once_and_the_rest_is_answered() {
-    overload(Duration::from_secs(3)).await;
+    // Beside all other tests, which take what they can get.
+    overload(Duration::from_secs(3), 0.25).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "the same for longer: run it by name, with --release"]
 async fn what_is_too_much_for_half_a_minute() {
-    overload(Duration::from_secs(30)).await;
+    overload(Duration::from_secs(30), 0.5).await;
 }
 
-async fn overload(time: Duration) {
+/// At least this share of what could be answered is answered, however much is asked.
+async fn overload(time: Duration, share_min: f64) {
     let ground = Ground::new().await;
     let proxy = Proxy::start(&ground.postgres.url()).await;
     let world = World::on(ground, &proxy.url(), SETTINGS).await;
@@ -76,7 +78,7 @@ async fn overload(time: Duration) {
             came.memory,
         );
         if times > 1.0 {
-            assert!(good > capacity / 2.0, "{good} of {capacity}");
+            assert!(good > capacity * share_min, "{good} of {capacity}");
             assert!(refusal < answer, "a refusal waits for nothing: {refusal:?}, {answer:?}");
             assert!(came.memory < rest + 64 * 1024, "{} KiB after {rest}", came.memory);
         }
