@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use super::{ACQUIRE_MAX, RECONNECT_PAUSE, RUN_MAX, StoreError, guard};
 
 /// A pool of guarded connections. While the database is away it makes one
-/// attempt to connect at a time and leaves [`RECONNECT_PAUSE`] between two; who
+/// attempt to connect at a time and leaves a quarter of a second between two; who
 /// asks meanwhile is told at once. Without that each waiting call would make
 /// attempts of its own, and a server that is just coming back, or a `PgBouncer`
 /// in front of it, would be met by all of them.
