@@ -11,7 +11,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -89,6 +89,15 @@ impl Web {
     fn count(&self, page: &'static str, result: &'static str) {
         self.service.metrics.pages.get_or_create(&PageLabels { page, result }).inc();
     }
+}
+
+/// Sends a browser on.
+fn see_other(location: &str) -> Response {
+    // A URL is ASCII without control characters, so it always is a header's value.
+    HeaderValue::from_str(location).map_or_else(
+        |_| StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        |location| (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response(),
+    )
 }
 
 fn nothing_here() -> Response {

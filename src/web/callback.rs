@@ -3,13 +3,13 @@
 //! what came into a ticket and sends the browser on to the caller, who does.
 
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use super::trouble::{Trouble, reference};
-use super::{Web, nothing_here};
+use super::{Web, nothing_here, see_other};
 use crate::authorizations::brought::QUERY_MAX;
-use crate::authorizations::{Handover, NoTicket, hand_over};
+use crate::authorizations::{NoTicket, hand_over};
 
 const PAGE: &str = "callback";
 
@@ -40,7 +40,7 @@ fn answer(web: &Web, app: Option<&str>, query: Option<&str>, headers: &HeaderMap
             web.count(PAGE, if handover.is_denial { "denied" } else { "handed_over" });
             tracing::info!(app = app.id(), authorization.id = %handover.id, denied = handover.is_denial,
                            "a browser came back from Threads");
-            redirect(&handover)
+            see_other(handover.location.as_str())
         }
         Err(why) => trouble(web, app.id(), query, &why),
     }
@@ -51,15 +51,6 @@ fn is_prefetch(headers: &HeaderMap) -> bool {
     let names = ["sec-purpose", "purpose", "x-purpose", "x-moz"];
     let mut values = names.iter().flat_map(|name| headers.get_all(*name));
     values.any(|value| value.as_bytes().to_ascii_lowercase().windows(8).any(|part| part == b"prefetch"))
-}
-
-fn redirect(handover: &Handover) -> Response {
-    // A `Url` is ASCII without control characters, so it always is a header's value.
-    let location = HeaderValue::from_str(handover.location.as_str());
-    location.map_or_else(
-        |_| StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-        |location| (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response(),
-    )
 }
 
 /// A friendly page, and a line in the log that its reference finds.

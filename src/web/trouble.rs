@@ -3,12 +3,12 @@
 //! holds a code and a state, which nobody is to find in an address bar, a history
 //! or a screenshot.
 
-use axum::extract::{Path, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::extract::Path;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use super::page::Page;
-use super::{Web, nothing_here};
+use super::{Web, nothing_here, see_other};
 use crate::authorizations::NoTicket;
 use crate::ids::LETTERS;
 use crate::secret;
@@ -95,12 +95,8 @@ impl Trouble {
         if query.is_empty() || !is_addressed {
             return self.page(reference);
         }
-        let location = format!("{}{PATH}/{}/{reference}", web.public_url, self.result);
-        match HeaderValue::from_str(&location) {
-            // Threads puts a `#_` behind its addresses, which this takes away, too.
-            Ok(_) => (StatusCode::SEE_OTHER, [(header::LOCATION, location + "#")]).into_response(),
-            Err(_) => self.page(reference),
-        }
+        // Threads puts a `#_` behind its addresses, which a fragment of our own takes away.
+        see_other(&format!("{}{PATH}/{}/{reference}#", web.public_url, self.result))
     }
 
     fn page(&self, reference: &str) -> Response {
@@ -109,10 +105,7 @@ impl Trouble {
 }
 
 /// The page at such an address.
-pub(super) async fn told(
-    State(_): State<Web>,
-    Path((result, reference)): Path<(String, String)>,
-) -> Response {
+pub(super) async fn told(Path((result, reference)): Path<(String, String)>) -> Response {
     let trouble = ADDRESSED.into_iter().find(|trouble| trouble.result == result);
     match trouble {
         Some(trouble) if is_reference(&reference) => trouble.page(&reference),
