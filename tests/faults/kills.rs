@@ -5,12 +5,15 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use threads_identity::proto::v1::Account;
 use threads_identity::simulator::{Decision, Endpoint, Fault, Persona};
 use tokio::time::sleep;
 
 use crate::world::{PATIENCE, World, asked_for, between, is_passing, reason};
 
+/// How many services are killed side by side, at length.
+const SERVICES: u64 = 4;
 /// How many link at once.
 const AT_ONCE: u64 = 8;
 /// What Threads takes for an answer, so that a kill finds something under way.
@@ -25,11 +28,13 @@ async fn links_are_whole_however_often_the_process_is_killed() {
     kill(50).await;
 }
 
-/// The same at length: `just kill-links 10000`, an hour or so.
+/// The same at length: `just kill-links 10000`, an hour or so. Several services, each with a
+/// Postgres of its own, are killed side by side: most of a kill is waiting.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes as long as it is asked to"]
 async fn links_are_whole_however_often_the_process_is_killed_at_length() {
-    kill(asked_for("THREADS_IDENTITY_TIMES", 1000)).await;
+    let times = asked_for("THREADS_IDENTITY_TIMES", 1000);
+    join_all((0..SERVICES).map(|number| kill(times / SERVICES + u64::from(number < times % SERVICES)))).await;
 }
 
 /// What came of the people who took part.
@@ -69,7 +74,7 @@ async fn kill(times: u64) {
         }
         over.store(true, Ordering::SeqCst);
     };
-    let clients = futures_util::future::join_all((0..AT_ONCE).map(|_| press_on(&world, &next, &over)));
+    let clients = join_all((0..AT_ONCE).map(|_| press_on(&world, &next, &over)));
     let (told, ()) = tokio::join!(clients, strikes);
     let struck = start.elapsed();
     let mut all = Told::default();
