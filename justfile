@@ -28,6 +28,14 @@ lose-replies times="1000":
 crash-postgres:
     cargo test --test faults -- --ignored --nocapture a_database_that_crashes_two_hundred
 
+# So many changes that nobody has read for weeks.
+pile-up changes="10000000":
+    THREADS_IDENTITY_TIMES={{changes}} cargo test --test faults -- --ignored --nocapture changes_that_nobody
+
+# A hundred thousand guesses of a code, and a million states, at the real process.
+guess:
+    cargo test --release --test commands -- --ignored --nocapture guesses
+
 # Formats the code.
 fmt:
     cargo fmt

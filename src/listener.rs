@@ -33,12 +33,14 @@ use crate::secret;
 mod admission;
 mod calls;
 pub mod descriptors;
+pub mod refusing;
 mod stream;
 pub mod tls;
 
 pub use admission::{Admission, Full, Place};
 
 use calls::{Answering, Calls};
+use refusing::{Refusing, Words};
 use stream::Stream;
 use tls::Certified;
 
@@ -73,10 +75,12 @@ pub struct Listener {
 }
 
 /// What is spoken over a connection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 pub enum Protocol {
     /// HTTP/1.1.
     Http1 {
+        /// What a client is told whose request cannot even be read.
+        words: Words,
         /// How long a client may take for the head of a request, and so also how long
         /// it may stay between two.
         idle_timeout: Duration,
@@ -205,25 +209,28 @@ impl Terms {
         };
         let calls = Arc::new(Calls::default());
         let service = Answering { service, peer: Peer { address, names }, calls: Arc::clone(&calls) };
-        let stream = TokioIo::new(stream);
-        match self.protocol {
-            Protocol::Http1 { idle_timeout } => {
+        match &self.protocol {
+            Protocol::Http1 { words, idle_timeout } => {
+                let stream = Refusing::new(stream, Arc::clone(words));
                 let connection = http1::Builder::new()
                     .timer(TokioTimer::new())
-                    .header_read_timeout(idle_timeout)
+                    .header_read_timeout(*idle_timeout)
                     .max_buf_size(HEAD_MAX)
-                    .serve_connection(stream, service);
-                self.attend(connection, &calls, None).await;
+                    .serve_connection(TokioIo::new(stream), service);
+                if self.attend(connection, &calls, None).await.is_err_and(|error| error.is_parse()) {
+                    self.refused("malformed");
+                }
             }
-            Protocol::Http2 { streams_max, header_bytes_max, age_max } => {
+            &Protocol::Http2 { streams_max, header_bytes_max, age_max } => {
                 let connection = http2::Builder::new(TokioExecutor::new())
                     .timer(TokioTimer::new())
                     .max_concurrent_streams(streams_max)
                     .max_header_list_size(header_bytes_max)
                     .keep_alive_interval(PING_INTERVAL)
                     .keep_alive_timeout(PING_MAX)
-                    .serve_connection(stream, service);
-                self.attend(connection, &calls, Some(spread(age_max))).await;
+                    .serve_connection(TokioIo::new(stream), service);
+                // How a client ends its connection is its own affair.
+                let _ = self.attend(connection, &calls, Some(spread(age_max))).await;
             }
         }
     }
@@ -262,7 +269,12 @@ impl Terms {
 
     /// Lets a connection run to its end, asks it to end when its time has come, and
     /// leaves it when it has nothing more to do.
-    async fn attend<C: GracefulConnection>(&self, connection: C, calls: &Calls, age_max: Option<Duration>) {
+    async fn attend<C: GracefulConnection>(
+        &self,
+        connection: C,
+        calls: &Calls,
+        age_max: Option<Duration>,
+    ) -> Result<(), C::Error> {
         let mut connection = pin!(connection);
         let aged = async {
             match age_max {
@@ -271,12 +283,12 @@ impl Terms {
             }
         };
         tokio::select! {
-            _ = connection.as_mut() => return,
+            ended = connection.as_mut() => return ended,
             () = self.stopping.cancelled() => {}
             () = aged => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
-                    _ = connection.as_mut() => return,
+                    ended = connection.as_mut() => return ended,
                     () = self.stopping.cancelled() => {}
                 }
             }
@@ -292,8 +304,8 @@ impl Terms {
             }
         };
         tokio::select! {
-            _ = connection.as_mut() => {}
-            () = idle => {}
+            ended = connection.as_mut() => ended,
+            () = idle => Ok(()),
         }
     }
 }

@@ -259,7 +259,8 @@ impl Listeners {
             handshake_timeout: server.handshake_timeout,
             metrics: Arc::clone(&service.metrics),
         };
-        let http1 = Protocol::Http1 { idle_timeout: server.http_idle_timeout };
+        let http1 =
+            Protocol::Http1 { words: Arc::new(web::unreadable), idle_timeout: server.http_idle_timeout };
         let http2 = Protocol::Http2 {
             streams_max: limits.streams_per_connection_max,
             header_bytes_max: limits.header_bytes_max,
@@ -267,7 +268,10 @@ impl Listeners {
         };
         OnTerms {
             grpc: Listener { certified: certificates.grpc(), ..on("grpc", self.grpc, http2, grpc_max) },
-            http: Listener { certified: certificates.http(), ..on("http", self.http, http1, http_max) },
+            http: Listener {
+                certified: certificates.http(),
+                ..on("http", self.http, http1.clone(), http_max)
+            },
             ops: on("ops", self.ops, http1, ops_max),
         }
     }

@@ -10,8 +10,9 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use askama::Template as _;
 use axum::Router;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -98,6 +99,22 @@ fn see_other(location: &str) -> Response {
         |_| StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         |location| (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response(),
     )
+}
+
+/// What is said to somebody whose request cannot even be read: it has the headers of
+/// every other answer.
+pub fn unreadable(status: StatusCode) -> (HeaderMap, String) {
+    let (heading, text) = match status {
+        StatusCode::URI_TOO_LONG | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => (
+            "Too long",
+            "The address, or what your browser sent with it, is longer than any that we give out.",
+        ),
+        _ => ("Not understood", "This was no request that we can read. Nothing was done."),
+    };
+    let mut headers = HeaderMap::new();
+    headers::put(&mut headers, false);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    (headers, Page::new(heading, &[text]).render().unwrap_or_default())
 }
 
 fn nothing_here() -> Response {

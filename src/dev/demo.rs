@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{from_fn_with_state, map_response_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -33,11 +33,13 @@ mod news;
 mod pages;
 mod reasons;
 mod session;
+mod socket;
 
 use backend::Backend;
 use news::{News, WATCHES_MAX};
-use pages::{STYLE_DIGEST, Shown, trouble};
+use pages::{STYLE_DIGEST, Shown, trouble, unreadable};
 use session::Sessions;
+use socket::Socket;
 
 /// How long open requests may take to finish once it is told to stop.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -116,6 +118,13 @@ impl Demo {
 /// Serves the demo until it is told to stop.
 pub(super) async fn run(listener: TcpListener, demo: Arc<Demo>) -> Result<(), Failure> {
     let stop = demo.stop.clone();
+    let policy = demo.policy.clone();
+    let words = Arc::new(move |_| {
+        let mut headers = HeaderMap::new();
+        put_headers(&policy, &mut headers);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        (headers, unreadable())
+    });
     let router = Router::new()
         .route("/", get(accounts::start))
         .route("/link", post(linking::link))
@@ -140,7 +149,8 @@ pub(super) async fn run(listener: TcpListener, demo: Arc<Demo>) -> Result<(), Fa
         .layer(DefaultBodyLimit::max(FORM_MAX))
         .layer(map_response_with_state(Arc::clone(&demo), headers))
         .with_state(demo);
-    let served = serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let served =
+        serve(Socket { listener, words }, router).with_graceful_shutdown(stop.clone().cancelled_owned());
     tokio::select! {
         ended = served => Ok(ended?),
         // A browser that sends half a request would be waited for without end.
@@ -148,10 +158,15 @@ pub(super) async fn run(listener: TcpListener, demo: Arc<Demo>) -> Result<(), Fa
     }
 }
 
+async fn headers(State(demo): State<Arc<Demo>>, mut response: Response) -> Response {
+    put_headers(&demo.policy, response.headers_mut());
+    response
+}
+
 /// Nothing may be loaded from elsewhere, framed, cached, indexed, or told by a
 /// referrer.
-async fn headers(State(demo): State<Arc<Demo>>, mut response: Response) -> Response {
-    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, demo.policy.clone());
+fn put_headers(policy: &HeaderValue, headers: &mut HeaderMap) {
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy.clone());
     for (name, value) in [
         (header::CACHE_CONTROL, "no-store"),
         (header::REFERRER_POLICY, "no-referrer"),
@@ -161,7 +176,6 @@ async fn headers(State(demo): State<Arc<Demo>>, mut response: Response) -> Respo
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     ] {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        headers.insert(name, HeaderValue::from_static(value));
     }
-    response
 }

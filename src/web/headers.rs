@@ -1,5 +1,6 @@
 //! What every answer carries.
 
+use axum::http::HeaderMap;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
     X_FRAME_OPTIONS,
@@ -23,7 +24,12 @@ const COOP: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 /// Adds them.
 pub(super) async fn add(mut response: Response) -> Response {
     let is_redirect = response.status().is_redirection();
-    let headers = response.headers_mut();
+    put(response.headers_mut(), is_redirect);
+    response
+}
+
+/// Puts them among others.
+pub(super) fn put(headers: &mut HeaderMap, is_redirect: bool) {
     headers.insert(CONTENT_SECURITY_POLICY, page::POLICY.clone());
     for (name, value) in FIXED {
         headers.insert(name, HeaderValue::from_static(value));
@@ -32,5 +38,4 @@ pub(super) async fn add(mut response: Response) -> Response {
     if !is_redirect {
         headers.insert(COOP, HeaderValue::from_static("same-origin"));
     }
-    response
 }

@@ -22,6 +22,7 @@ mod doctor;
 mod erase;
 #[path = "../it/forms.rs"]
 mod forms;
+mod guesses;
 mod help;
 mod keys;
 mod leaks;
@@ -30,6 +31,7 @@ mod rotation;
 mod outbound;
 mod run;
 mod serve;
+mod siege;
 mod simulate;
 mod telemetry;
 mod tour;

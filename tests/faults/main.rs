@@ -34,4 +34,5 @@ mod slowness;
 mod starting;
 mod storms;
 mod tls;
+mod watchers;
 mod world;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use tonic::transport::Channel;
+
 use crate::frames::{
     CONTINUATION, Connection, DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, SETTINGS,
     WINDOW_UPDATE, frame, headers,
@@ -16,6 +18,13 @@ use crate::world::World;
 const MEMORY_MORE_MAX: u64 = 64 * 1024 * 1024;
 /// How long a flood that is not cut goes on.
 const FLOOD: Duration = Duration::from_secs(4);
+
+/// How many calls a client makes alone, for comparison.
+const ALONE: usize = 300;
+/// How much longer the slowest of a hundred calls may take beside a flood than alone. The
+/// flood and its measuring take processors, too, and so do other tests: a client that
+/// waits for the flood to end waits a hundred times longer still.
+const SLOWER_MAX: f64 = 50.0;
 
 /// What one flood sends, over and over: from the number of the round.
 type Round = fn(u32) -> Vec<u8>;
@@ -88,6 +97,10 @@ async fn beside_a_client(name: &str, round: Round) -> Flooded {
     for _ in 0..20 {
         world.ask(&client).await.unwrap();
     }
+    let mut alone = Vec::with_capacity(ALONE);
+    for _ in 0..ALONE {
+        alone.push(timed(&world, &client).await);
+    }
     let before = process.memory();
     let done = Arc::new(AtomicBool::new(false));
     let (flooding, address) = (Arc::clone(&done), process.grpc);
@@ -96,17 +109,35 @@ async fn beside_a_client(name: &str, round: Round) -> Flooded {
         flooding.store(true, Ordering::Release);
         flooded
     });
-    let mut calls = 0;
+    let mut beside = Vec::new();
     let mut most = before;
-    while !done.load(Ordering::Acquire) || calls == 0 {
-        world.ask(&client).await.unwrap_or_else(|status| panic!("{name}: {status:?}"));
-        calls += 1;
+    while !done.load(Ordering::Acquire) || beside.is_empty() {
+        beside.push(timed(&world, &client).await);
         most = most.max(process.memory());
     }
     let flooded = flooding.join().unwrap();
+    let calls = beside.len();
+    let [alone, beside] = [alone, beside].map(slowest_of_a_hundred);
+    let slower = beside.as_secs_f64() / alone.as_secs_f64();
+    eprintln!(
+        "{name}: p99 {alone:.1?} alone, {beside:.1?} beside ({slower:.1} times) in {calls} calls; {} KiB more",
+        most.saturating_sub(before) / 1024
+    );
+    assert!(slower < SLOWER_MAX, "{name}: {slower} times slower");
     assert!(most < before + MEMORY_MORE_MAX, "{name}: from {before} to {most} bytes");
     world.ask(&process.connect().await).await.unwrap();
     flooded
+}
+
+async fn timed(world: &World, client: &Channel) -> Duration {
+    let start = Instant::now();
+    world.ask(client).await.unwrap();
+    start.elapsed()
+}
+
+fn slowest_of_a_hundred(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() * 99 / 100]
 }
 
 #[tokio::test]

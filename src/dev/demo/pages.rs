@@ -227,6 +227,13 @@ pub(super) fn trouble(status: StatusCode) -> Response {
     page(status, &Message { session: None, heading, text, aside: "", link })
 }
 
+/// The page about a request that cannot even be read.
+pub(super) fn unreadable() -> String {
+    let (heading, text) = ("Not understood", "This was no request that can be read, or a very long one.");
+    let link = Some(("/", "Back to the tour"));
+    Message { session: None, heading, text, aside: "", link }.render().unwrap_or_default()
+}
+
 /// A page about something of `dev` itself that did not work, with what it said.
 pub(super) fn failure_page(session: &Session, failure: &super::super::Failure) -> Response {
     let text = failure.to_string();
