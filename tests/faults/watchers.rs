@@ -8,7 +8,7 @@ use threads_identity::proto::v1::{
 };
 use threads_identity::simulator::Persona;
 use tokio::time::timeout;
-use tonic::{Request, Status, Streaming};
+use tonic::{Status, Streaming};
 use tonic_types::StatusExt as _;
 
 use crate::world::{Ground, PATIENCE, World, asked_for, reason};
@@ -16,25 +16,29 @@ use crate::world::{Ground, PATIENCE, World, asked_for, reason};
 /// How many watchers take nothing.
 const SILENT: usize = 100;
 /// How many changes they miss; more than their connections hold.
-const CHANGES: i64 = 6000;
+const CHANGES: i64 = 2000;
+/// How many bytes a watcher's connection holds that has not read on.
+const WINDOW: u32 = 65_535;
 /// How many links go on beside.
 const LINKS: u64 = 20;
 
+/// A watch on a connection of its own, as those of different machines are, which holds
+/// as little of what is not read as HTTP/2 lets it.
 async fn watch(world: &World, cursor: &str) -> Result<Streaming<WatchAccountsResponse>, Status> {
-    let request = WatchAccountsRequest {
-        cursor: Some(cursor.to_owned()).filter(|cursor| !cursor.is_empty()),
-        ..Default::default()
-    };
-    // Each on a connection of its own, as watchers of different machines are.
-    let watching = AccountServiceClient::new(world.connect()).watch_accounts(Request::new(request)).await?;
+    let channel = world.endpoint().initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW);
+    let cursor = Some(cursor.to_owned()).filter(|cursor| !cursor.is_empty());
+    let request = WatchAccountsRequest { cursor, ..Default::default() };
+    let watching = AccountServiceClient::new(channel.connect_lazy()).watch_accounts(request).await?;
     Ok(watching.into_inner())
 }
 
 /// How many changes come until the stream ends or nothing comes any more, and how it
 /// ended.
 async fn taken(mut watching: Streaming<WatchAccountsResponse>, enough: i64) -> (i64, Option<Status>) {
-    let mut seen = 0;
+    let (mut seen, deadline) = (0, Instant::now() + 3 * PATIENCE);
     while seen < enough {
+        // A heartbeat is no reason to wait on.
+        assert!(Instant::now() < deadline, "{seen} of {enough} have come");
         match timeout(PATIENCE, watching.message()).await.unwrap() {
             Ok(message) => seen += i64::from(message.unwrap().change.is_some()),
             Err(status) => return (seen, Some(status)),
@@ -43,13 +47,14 @@ async fn taken(mut watching: Streaming<WatchAccountsResponse>, enough: i64) -> (
     (seen, None)
 }
 
-/// Writes so many changes of an account, spread over so many days until now.
-async fn change(world: &World, account: &Account, many: i64, days: i32) {
+/// Writes so many changes of an account, the first so many days ago and the last later
+/// by so many.
+async fn change(world: &World, account: &Account, many: i64, ago: f64, during: f64) {
     let statement = "insert into events (app_id, account_id, user_id, kind, event_time)
          select app_id, account_id, user_id, 'TOKEN_REFRESHED',
-                now() - make_interval(days => $3) * (1 - n::float8 / $2)
+                now() - interval '1 day' * ($3 - $4 * n / $2)
          from accounts cross join generate_series(1, $2) n where user_id = $1";
-    let statement = sqlx::query(statement).bind(&account.user_id).bind(many).bind(days);
+    let statement = sqlx::query(statement).bind(&account.user_id).bind(many).bind(ago).bind(during);
     statement.execute(&mut world.sql().await).await.unwrap();
 }
 
@@ -70,7 +75,7 @@ async fn a_hundred_who_take_nothing_hold_nobody_up() {
     let reading = watch(&world, "").await.unwrap();
     let writing = async {
         for _ in 0..CHANGES / 100 {
-            change(&world, &account, 100, 0).await;
+            change(&world, &account, 100, 0.0, 0.0).await;
         }
     };
     let linking = async {
@@ -116,6 +121,7 @@ async fn time_of_links(world: &World, from: u64) -> Duration {
 }
 
 async fn pile_up(many: i64) {
+    const DAYS: u32 = 8;
     let ground = Ground::new().await;
     let url = ground.postgres.url();
     let world = World::on(ground, &url, "[retention]\ninterval = \"1s\"\n").await;
@@ -125,15 +131,14 @@ async fn pile_up(many: i64) {
     time_of_links(&world, 1).await;
     let before = time_of_links(&world, 1 + LINKS).await;
     let start = position(&world).await;
-    // A tenth of them is older than what is kept: 7 days.
+    let earlier = "update events set event_time = event_time - interval '9 days'";
+    sqlx::query(earlier).execute(&mut world.sql().await).await.unwrap();
+    // Through days of which the last seven are kept.
     let writing = Instant::now();
-    let (mut left, mut batch) = (many, 0);
-    while left > 0 {
-        batch = left.min(500_000);
-        change(&world, &account, batch, 8).await;
-        left -= batch;
+    for day in 0..DAYS {
+        change(&world, &account, many / i64::from(DAYS), f64::from(DAYS - day), 1.0).await;
     }
-    eprintln!("{many} changes written in {:.1?}, the last {batch} at once", writing.elapsed());
+    eprintln!("{many} changes written in {:.1?}", writing.elapsed());
     let after = time_of_links(&world, 1 + 2 * LINKS).await;
     let removing = Instant::now();
     let old = "select count(*) from events where event_time < now() - interval '7 days 1 minute'";

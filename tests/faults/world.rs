@@ -170,7 +170,11 @@ impl World {
 
     /// A channel of its own.
     pub fn connect(&self) -> Channel {
-        Endpoint::from_shared(format!("http://{}", self.grpc)).unwrap().connect_lazy()
+        self.endpoint().connect_lazy()
+    }
+
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint::from_shared(format!("http://{}", self.grpc)).unwrap()
     }
 
     pub fn authorizations(&self) -> AuthorizationServiceClient<Channel> {
