@@ -24,11 +24,18 @@ mod erase;
 mod forms;
 mod guesses;
 mod help;
+mod intrusions;
+#[expect(dead_code, reason = "tests/it uses more of it")]
+#[path = "../it/issuer.rs"]
+mod issuer;
 mod keys;
 mod leaks;
 mod migrate;
 mod rotation;
 mod outbound;
+#[expect(dead_code, reason = "tests/it uses more of it")]
+#[path = "../it/raw.rs"]
+mod raw;
 mod run;
 mod serve;
 mod siege;

@@ -1,6 +1,7 @@
 //! `serve`.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
@@ -80,6 +81,7 @@ impl Setting {
 /// A service that runs, and a client of it.
 pub struct Service {
     pub running: Running,
+    pub grpc: SocketAddr,
     pub ops: String,
     pub http: String,
     pub channel: Channel,
@@ -95,6 +97,7 @@ impl Service {
             Endpoint::from_shared(format!("http://{}", text("grpc"))).unwrap().connect().await.unwrap();
         let service = Self {
             running,
+            grpc: text("grpc").parse().unwrap(),
             ops: text("ops"),
             http: text("http"),
             channel,

@@ -41,6 +41,11 @@ pub struct Siege {
 
 impl Siege {
     pub async fn new(name: &str) -> Self {
+        Self::with(name, "").await
+    }
+
+    /// The same with these lines in its configuration.
+    pub async fn with(name: &str, settings: &str) -> Self {
         let database = database().await;
         let setting = Setting::new(name, database.url()).await;
         let controls = setting.simulator.controls();
@@ -60,7 +65,7 @@ impl Siege {
              key_sha256 = [\"{}\"]\n",
             sha256("tidkey_second")
         );
-        fs::write(&file, first + &second).unwrap();
+        fs::write(&file, format!("{settings}\n{first}{second}")).unwrap();
         serve.env("THREADS_IDENTITY__SERVER__PUBLIC_URL", "https://id.example.com");
         let service = Service::start(serve, &setting.key).await;
         let http = reqwest::Client::builder().no_proxy().redirect(Policy::none()).build().unwrap();

@@ -10,7 +10,7 @@ use threads_identity::proto::v1::WatchAccountsRequest;
 use threads_identity::proto::v1::account_service_client::AccountServiceClient;
 use tonic::{Code, Streaming};
 
-use crate::harness::{Wishes, World, failed, with_key};
+use crate::harness::{START, Wishes, World, failed, with_key};
 use crate::issuer::{Issuer, Key};
 use crate::shorthand::{NOBODY, account, until};
 
@@ -191,7 +191,7 @@ async fn a_watch_ends_with_its_credential_and_with_its_role() {
     let (gone, gone_hash) = new_caller_key();
     let (less, less_hash) = new_caller_key();
     let signing = Key::ec("k");
-    let issuer = Issuer::start(&[&signing]).await;
+    let issuer = Issuer::start(START.unix_timestamp(), &[&signing]).await;
     let file = File::new();
     let two = caller("two", "default", &[&kept_hash, &gone_hash]);
     let reduced = caller("less", "default", &[&less_hash]);
@@ -222,7 +222,10 @@ async fn a_watch_ends_with_its_credential_and_with_its_role() {
 #[tokio::test]
 async fn an_issuer_comes_and_goes_and_others_keep_their_keys() {
     let signing = Key::ec("k");
-    let (staying, coming) = (Issuer::start(&[&signing]).await, Issuer::start(&[&signing]).await);
+    let (staying, coming) = (
+        Issuer::start(START.unix_timestamp(), &[&signing]).await,
+        Issuer::start(START.unix_timestamp(), &[&signing]).await,
+    );
     let file = File::new();
     let world = in_file(&file, staying.lines("") + &staying.caller("staying")).await;
     let tokens = [&staying, &coming].map(|issuer| signing.token(&issuer.claims()));

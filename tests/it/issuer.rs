@@ -19,8 +19,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::harness::START;
-
 pub const AUDIENCE: &str = "https://identity.example.com";
 
 /// A key that an issuer signs with.
@@ -141,17 +139,19 @@ struct Shared {
 /// An issuer whose keys are behind an address.
 pub struct Issuer {
     pub url: String,
+    /// When its tokens are issued.
+    now: i64,
     shared: Arc<Shared>,
 }
 
 impl Issuer {
-    pub async fn start(keys: &[&Key]) -> Self {
+    pub async fn start(now: i64, keys: &[&Key]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shared = Arc::new(Shared { answer: Mutex::new(published(keys)), reads: AtomicUsize::default() });
         let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { url, shared }
+        Self { url, now, shared }
     }
 
     /// How often its keys were asked for.
@@ -202,7 +202,7 @@ impl Issuer {
 
     /// The claims of an honest token of `web`.
     pub fn claims(&self) -> Value {
-        let now = START.unix_timestamp();
+        let now = self.now;
         json!({
             "iss": self.url, "sub": "web", "aud": AUDIENCE, "exp": now + 300, "iat": now, "nbf": now,
         })

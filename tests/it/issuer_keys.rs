@@ -28,7 +28,7 @@ impl World {
 async fn ten_thousand_unknown_keys_cause_no_more_than_a_read_in_thirty_seconds() {
     const CALLS: usize = 10_000;
     let key = Key::ec("k");
-    let issuer = Issuer::start(&[&key]).await;
+    let issuer = Issuer::start(START.unix_timestamp(), &[&key]).await;
     let world = trusting(&issuer, "").await;
     until("the keys have been read", async || issuer.reads() > 0).await;
     let begun = Instant::now();
@@ -62,7 +62,7 @@ async fn ten_thousand_unknown_keys_cause_no_more_than_a_read_in_thirty_seconds()
 #[tokio::test]
 async fn a_new_key_opens_as_soon_as_it_is_used() {
     let (old, new) = (Key::ec("old"), Key::ed("new"));
-    let issuer = Issuer::start(&[&old]).await;
+    let issuer = Issuer::start(START.unix_timestamp(), &[&old]).await;
     let world = trusting(&issuer, "retry_interval = \"1ms\"").await;
     assert!(world.lets_in(&old.token(&issuer.claims())).await);
     issuer.publish(&[&old, &new]);
@@ -78,7 +78,7 @@ async fn a_new_key_opens_as_soon_as_it_is_used() {
 #[tokio::test]
 async fn the_first_calls_wait_for_the_keys() {
     let key = Key::ec("k");
-    let issuer = Issuer::start(&[&key]).await;
+    let issuer = Issuer::start(START.unix_timestamp(), &[&key]).await;
     let world = trusting(&issuer, "").await;
     assert!(world.lets_in(&key.token(&issuer.claims())).await);
     assert_eq!(issuer.reads(), 1);
@@ -87,7 +87,7 @@ async fn the_first_calls_wait_for_the_keys() {
 #[tokio::test]
 async fn a_key_that_is_taken_out_opens_nothing_soon_after() {
     let (old, new) = (Key::ec("old"), Key::ec("new"));
-    let issuer = Issuer::start(&[&old, &new]).await;
+    let issuer = Issuer::start(START.unix_timestamp(), &[&old, &new]).await;
     let world = trusting(&issuer, "refresh_interval = \"50ms\"\nretry_interval = \"10ms\"").await;
     let (by_old, by_new) = (old.token(&issuer.claims()), new.token(&issuer.claims()));
     assert!(world.lets_in(&by_old).await && world.lets_in(&by_new).await);
@@ -101,7 +101,7 @@ async fn a_key_that_is_taken_out_opens_nothing_soon_after() {
 #[tokio::test]
 async fn while_keys_cannot_be_read_known_ones_work_and_unknown_ones_do_not() {
     let (known, unknown) = (Key::ec("known"), Key::ec("unknown"));
-    let issuer = Issuer::start(&[&known]).await;
+    let issuer = Issuer::start(START.unix_timestamp(), &[&known]).await;
     let world = trusting(&issuer, "refresh_interval = \"20ms\"\nretry_interval = \"20ms\"").await;
     assert!(world.lets_in(&known.token(&issuer.claims())).await);
     let far = issuer.claims_but(&json!({ "exp": START.unix_timestamp() + 301 }));
@@ -132,7 +132,7 @@ async fn while_keys_cannot_be_read_known_ones_work_and_unknown_ones_do_not() {
 #[tokio::test]
 async fn keys_that_could_not_be_read_for_too_long_open_nothing() {
     let key = Key::ec("k");
-    let issuer = Issuer::start(&[&key]).await;
+    let issuer = Issuer::start(START.unix_timestamp(), &[&key]).await;
     let more = "refresh_interval = \"300ms\"\nretry_interval = \"10ms\"\nstale_max = \"2s\"";
     let world = trusting(&issuer, more).await;
     let token = key.token(&issuer.claims());
@@ -149,7 +149,7 @@ async fn keys_that_could_not_be_read_for_too_long_open_nothing() {
 #[tokio::test]
 async fn an_issuer_that_is_away_from_the_beginning_keeps_nobody_else_out() {
     let key = Key::ec("k");
-    let issuer = Issuer::start(&[&key]).await;
+    let issuer = Issuer::start(START.unix_timestamp(), &[&key]).await;
     issuer.break_down();
     let world = trusting(&issuer, "retry_interval = \"50ms\"").await;
     let token = key.token(&issuer.claims());
@@ -166,7 +166,7 @@ async fn keys_may_stand_in_a_file_that_changes() {
     let set =
         |keys: &[&Key]| json!({ "keys": keys.iter().map(|key| key.jwk()).collect::<Vec<_>>() }).to_string();
     std::fs::write(&path, set(&[&old])).unwrap();
-    let issuer = Issuer::start(&[]).await;
+    let issuer = Issuer::start(START.unix_timestamp(), &[]).await;
     let lines = issuer.lines("refresh_interval = \"20ms\"\nretry_interval = \"20ms\"");
     let file = format!("jwks_file = \"{}\"", path.display());
     let config =

@@ -9,8 +9,6 @@ use threads_identity::proto::DESCRIPTORS;
 use tokio::net::TcpStream;
 use tonic::Status;
 
-use crate::harness::World;
-
 /// What came back: headers and trailers together, and the body.
 pub struct Answer {
     pub headers: HeaderMap,
@@ -71,16 +69,6 @@ pub async fn call(grpc: SocketAddr, path: &str, headers: &[(&str, &str)], body: 
     tokio::select! {
         answer = call => answer,
         ended = connection => panic!("the connection ended first: {ended:?}"),
-    }
-}
-
-impl World {
-    /// Makes one call with a caller's key.
-    pub async fn raw(&self, caller: &str, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
-        let key = format!("Bearer {}", self.key(caller));
-        let mut all = vec![("authorization", key.as_str())];
-        all.extend_from_slice(headers);
-        call(self.grpc, path, &all, body).await
     }
 }
 

@@ -10,6 +10,7 @@ use threads_identity::proto::v1::{
 use tonic::Status;
 
 use crate::harness::World;
+use crate::raw;
 
 /// A well-formed account id that no account has.
 pub const NOBODY: &str = "00000000-0000-8000-8000-000000000000";
@@ -147,4 +148,20 @@ pub fn same_refusal<A, B>(one: Result<A, Status>, one_id: &str, other: Result<B,
         format!("{:?} {} {details:?} {headers:?}", status.code(), status.message().replace(id, "ID"))
     };
     assert_eq!(text(&one, one_id), text(&other, other_id));
+}
+
+impl World {
+    /// Makes one call with a caller's key.
+    pub async fn raw(
+        &self,
+        caller: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> raw::Answer {
+        let key = format!("Bearer {}", self.key(caller));
+        let mut all = vec![("authorization", key.as_str())];
+        all.extend_from_slice(headers);
+        raw::call(self.grpc, path, &all, body).await
+    }
 }

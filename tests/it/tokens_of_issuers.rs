@@ -65,7 +65,7 @@ fn with(mut value: Value, name: &str, member: Value) -> Value {
 #[tokio::test]
 async fn honest_tokens_open() {
     let (rsa, ec, ed, bare) = (Key::rsa("r"), Key::ec("e"), Key::ed("d"), Key::ec("bare"));
-    let issuer = Issuer::start(&[]).await;
+    let issuer = Issuer::start(START.unix_timestamp(), &[]).await;
     // A key without an `alg` may be used with what its type allows, and a set may hold
     // what is of no use here.
     let mut untied = bare.jwk();
@@ -113,11 +113,11 @@ async fn honest_tokens_open() {
 async fn every_trick_with_a_token_is_refused_and_counted() {
     let (rsa, ec, other, foreign) = (Key::rsa("rsa"), Key::ec("ec"), Key::ec("ec"), Key::ec("foreign"));
     let for_encryption = Key::ec("enc");
-    let issuer = Issuer::start(&[]).await;
+    let issuer = Issuer::start(START.unix_timestamp(), &[]).await;
     let enc = with(for_encryption.jwk(), "use", json!("enc"));
     let oct = json!({ "kty": "oct", "kid": "oct", "k": encode("a secret that everybody may read") });
     issuer.publish_text(&json!({ "keys": [rsa.jwk(), ec.jwk(), enc, oct] }).to_string());
-    let second = Issuer::start(&[&foreign]).await;
+    let second = Issuer::start(START.unix_timestamp(), &[&foreign]).await;
     let config = issuer.lines("") + &second.lines("") + &issuer.caller("by-token") + &second.caller("other");
     let world = trusting(&[&issuer, &second], config).await;
     let claims = issuer.claims();
@@ -289,7 +289,7 @@ async fn every_trick_with_a_token_is_refused_and_counted() {
 #[tokio::test]
 async fn a_token_twice_or_beside_a_key_is_refused() {
     let key = Key::ec("k");
-    let issuer = Issuer::start(&[&key]).await;
+    let issuer = Issuer::start(START.unix_timestamp(), &[&key]).await;
     let world = trusting(&[&issuer], issuer.lines("") + &issuer.caller("by-token")).await;
     let token = format!("Bearer {}", key.token(&issuer.claims()));
     let caller_key = format!("Bearer {}", world.key("web"));
@@ -307,8 +307,11 @@ async fn a_token_twice_or_beside_a_key_is_refused() {
 #[tokio::test]
 async fn a_token_opens_what_its_claims_and_its_caller_both_allow() {
     let key = Key::ec("k");
-    let (plain, named, deep) =
-        (Issuer::start(&[&key]).await, Issuer::start(&[&key]).await, Issuer::start(&[&key]).await);
+    let (plain, named, deep) = (
+        Issuer::start(START.unix_timestamp(), &[&key]).await,
+        Issuer::start(START.unix_timestamp(), &[&key]).await,
+        Issuer::start(START.unix_timestamp(), &[&key]).await,
+    );
     let config = plain.lines("roles_claim = \"scope\"")
         + &named.lines("roles_claim = \"https://claims.example.com/roles\"\nrole_names = { \"reader\" = \"read\", \"boss\" = \"erase\" }")
         + &deep.lines("roles_claim = \"/realm~1access/roles\"")
@@ -350,7 +353,7 @@ async fn a_token_opens_what_its_claims_and_its_caller_both_allow() {
 #[tokio::test]
 async fn a_token_sees_its_callers_app_alone() {
     let key = Key::ec("k");
-    let issuer = Issuer::start(&[&key]).await;
+    let issuer = Issuer::start(START.unix_timestamp(), &[&key]).await;
     let second =
         issuer.caller("of-second").replace("\"default\"", "\"second\"").replace("\"web\"", "\"other\"");
     let world = trusting(&[&issuer], issuer.lines("") + &issuer.caller("by-token") + &second).await;
@@ -370,7 +373,7 @@ async fn a_token_sees_its_callers_app_alone() {
 #[tokio::test]
 async fn a_token_ends_when_it_says_so_also_in_memory_and_for_a_watch() {
     let key = Key::ec("k");
-    let issuer = Issuer::start(&[&key]).await;
+    let issuer = Issuer::start(START.unix_timestamp(), &[&key]).await;
     let world = trusting(&[&issuer], issuer.lines("leeway = \"1s\"") + &issuer.caller("by-token")).await;
     let token = key.token(&issuer.claims_but(&json!({ "exp": START.unix_timestamp() + 2 })));
     assert!(world.lets_in(&token).await);
