@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
-use threads_identity::proto::v1::CompleteAuthorizationRequest;
 use threads_identity::proto::v1::authorization_service_client::AuthorizationServiceClient;
 use threads_identity::proto::v1::complete_authorization_request::Answer;
-use threads_identity::simulator::{Decision, Endpoint};
+use threads_identity::proto::v1::profile_service_client::ProfileServiceClient;
+use threads_identity::proto::v1::{CompleteAuthorizationRequest, GetProfileRequest, get_profile_request};
+use threads_identity::simulator::{Decision, Endpoint, Fault};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -147,4 +148,41 @@ async fn only_a_certificate_of_its_host_is_believed_and_no_proxy_is_asked() {
     complete(&service, &callback_url).await.unwrap();
     assert_eq!(controls.count(Endpoint::CodeExchange), 1);
     assert_eq!(hits.load(Ordering::Relaxed), 0, "a proxy was asked");
+}
+
+/// T33: an answer without an end is cut where it is too long, and what had come of it
+/// is not kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_without_an_end_take_no_memory() {
+    const MORE_MAX: u64 = 16 * 1024;
+    let database = database().await;
+    let setting = Setting::new("outbound-endless", database.url()).await;
+    let service = Service::start(setting.serve(), &setting.key).await;
+    let controls = setting.simulator.controls();
+    let created = service.create("user-1").await;
+    let callback_url = controls.consent(&created.authorization_url, "full", Decision::Allow).unwrap();
+    let linked = service.complete(&callback_url, "user-1").await.account.unwrap();
+    let read = async || {
+        let message = GetProfileRequest {
+            account: Some(get_profile_request::Account::AccountId(linked.account_id.clone())),
+            user_id: Some("user-1".to_owned()),
+            max_age: Some(prost_types::Duration::default()),
+        };
+        ProfileServiceClient::new(service.channel.clone()).get_profile(service.request(message)).await
+    };
+    read().await.unwrap();
+    controls.fault_times(Endpoint::Me, 1000, Fault::Huge);
+    let mut before = 0;
+    // The first few take what buffers and the allocator keep for the next.
+    for n in 0..30 {
+        if n == 10 {
+            before = service.running.memory();
+        }
+        let refused = read().await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    }
+    let more = service.running.memory().saturating_sub(before);
+    assert!(more < MORE_MAX, "{more} KiB more for {} answers", controls.count(Endpoint::Me));
+    controls.clear_faults();
+    read().await.unwrap();
 }

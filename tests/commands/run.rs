@@ -154,6 +154,13 @@ impl Running {
         self.child.id()
     }
 
+    /// The memory that it holds, in KiB.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// The first line that it prints, as JSON.
     pub fn json(&self) -> serde_json::Value {
         let lines = self.out.wait("a line", |lines, ended| !lines.is_empty() || ended);

@@ -4,8 +4,10 @@
 use std::fs;
 
 use reqwest::StatusCode;
-use reqwest::header::HeaderMap;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use threads_identity::proto::v1::account::State;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use url::Url;
 
 use crate::browser::{Browser, Page, location};
@@ -104,10 +106,25 @@ fn assert_guarded(headers: &HeaderMap, what: &str) {
     }
 }
 
+/// What never reaches a page of the demo is answered as its pages are.
+async fn unreadable_is_guarded(dev: &Dev) {
+    let address = format!("{}:{}", dev.demo().host_str().unwrap(), dev.demo().port().unwrap());
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"\x01\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, page) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 400 ") && page.contains("Not understood"), "{answer}");
+    let fields = head.lines().filter_map(|line| line.split_once(": "));
+    let fields = fields.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+    assert_guarded(&HeaderMap::from_iter::<Vec<(HeaderName, HeaderValue)>>(fields.collect()), "unreadable");
+}
+
 #[tokio::test]
 async fn every_answer_is_guarded_and_every_form_is_this_sessions_own() {
     let directory = Directory::new("tour-guards");
     let dev = Dev::start(&directory.path("data"));
+    unreadable_is_guarded(&dev).await;
     let mut browser = Browser::new();
     let page = open(&mut browser, &dev, "/").await;
     let long = "t".repeat(5000);
