@@ -86,8 +86,8 @@ fn shells_and_manuals_know_every_command() {
     std::fs::write(&file, run(&["completions", "bash"]).good()).unwrap();
     let completes = "source \"$0\" && COMP_WORDS=(threads-identity prof) COMP_CWORD=1 && \
                      _threads__identity threads-identity prof threads-identity && echo \"${COMPREPLY[*]}\"";
-    let completed = std::process::Command::new("bash").args(["-c", completes]).arg(&file).output().unwrap();
-    assert_eq!(String::from_utf8(completed.stdout).unwrap().trim(), "profile");
+    let offered = std::process::Command::new("bash").args(["-c", completes]).arg(&file).output().unwrap();
+    assert_eq!(String::from_utf8(offered.stdout).unwrap().trim(), "profile");
     assert!(run(&["completions", "tcsh"]).bad().contains("possible values"));
 
     is_listed(&run(&["man"]).good());

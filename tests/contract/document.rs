@@ -17,6 +17,7 @@ pub fn document(api: &Api, reasons: &[Documented]) -> String {
     let mut document = Document {
         api,
         reasons: reasons.iter().map(Documented::name).collect(),
+        states: states(api),
         kept: api.messages(),
         text: String::new(),
         headings: BTreeSet::new(),
@@ -34,6 +35,8 @@ pub fn document(api: &Api, reasons: &[Documented]) -> String {
 struct Document<'a> {
     api: &'a Api,
     reasons: BTreeSet<&'a str>,
+    /// What values of other enums are called, some of which are called as reasons are.
+    states: BTreeSet<String>,
     /// The messages that have yet to be written.
     kept: Vec<MessageDescriptor>,
     text: String,
@@ -102,12 +105,12 @@ impl Document<'_> {
         }
         let stream = if method.is_server_streaming() { "a stream of " } else { "" };
         let effects = match idempotency(method) {
-            IdempotencyLevel::NoSideEffects => "`NO_SIDE_EFFECTS`: changes nothing that a caller can tell",
+            IdempotencyLevel::NoSideEffects => "`NO_SIDE_EFFECTS`: may be repeated freely",
             IdempotencyLevel::Idempotent => "`IDEMPOTENT`: done once, however often it is called",
             IdempotencyLevel::IdempotencyUnknown => "not declared; see above",
         };
         let path = format!("`/{}/{}`", method.parent_service().full_name(), method.name());
-        let (role, reasons) = (self.linked(&terms.role), self.linked(&terms.reasons));
+        let (role, reasons) = (self.linked(&terms.role), self.with_links(&terms.reasons, |_| true));
         self.line("| | |");
         self.line("| --- | --- |");
         let request = link(method.input().name());
@@ -240,9 +243,14 @@ impl Document<'_> {
         self.linked(text).replace('|', "\\|")
     }
 
-    /// The text with every reason and every RPC that it names as a link. What stands
-    /// between backticks is left alone.
+    /// The text with every reason and every RPC that it names as a link, unless it may
+    /// mean a state of the same name.
     fn linked(&self, text: &str) -> String {
+        self.with_links(text, |word| !self.states.contains(word))
+    }
+
+    /// What stands between backticks is left alone.
+    fn with_links(&self, text: &str, is_reason: impl Fn(&str) -> bool) -> String {
         let mut linked = String::new();
         for (i, part) in text.split('`').enumerate() {
             if i % 2 == 1 {
@@ -255,7 +263,7 @@ impl Document<'_> {
                     word.push(c);
                     continue;
                 }
-                let known = self.reasons.contains(word.as_str())
+                let known = self.reasons.contains(word.as_str()) && is_reason(&word)
                     || self.api.methods().iter().any(|method| method.name() == word)
                     || self.api.services().iter().any(|service| service.name() == word);
                 if known {
@@ -277,6 +285,17 @@ impl Document<'_> {
         }
         assert!(self.kept.is_empty(), "not written: {:?}", self.kept);
     }
+}
+
+/// The names of the values of all enums but that of the reasons, without their prefix.
+fn states(api: &Api) -> BTreeSet<String> {
+    let enums = api.enums().into_iter().filter(|one| one.name() != "ErrorReason");
+    let values = enums.flat_map(|one| {
+        let zero = one.default_value();
+        let prefix = zero.name().trim_end_matches("UNSPECIFIED").to_owned();
+        one.values().map(|value| value.name().trim_start_matches(&prefix).to_owned()).collect::<Vec<_>>()
+    });
+    values.collect()
 }
 
 fn idempotency(method: &MethodDescriptor) -> IdempotencyLevel {
