@@ -25,7 +25,9 @@ pub(super) fn wait(status: &Status) -> Option<Duration> {
 
 /// Whether the service was not reached, or not to the end of its answer.
 pub(super) fn is_unreached(status: &Status) -> bool {
-    reason(status).is_none() && matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled)
+    let is_broken =
+        matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled);
+    is_broken && status.get_details_error_info().is_none()
 }
 
 /// What happened, on one line, with all that the service says to go by.

@@ -25,14 +25,7 @@ impl Place {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);
-        let mut serve = setting.serve();
-        serve.env("THREADS_IDENTITY__SERVER__GRPC_LISTEN", &address);
-        serve.env("THREADS_IDENTITY__SERVER__PUBLIC_URL", "https://id.example.com");
-        let file = setting.directory.path("config.toml");
-        let text = fs::read_to_string(&file).unwrap();
-        let with_page = "return_to = [\"https://app.example.com/linked\"]\ngraph_url";
-        fs::write(&file, text.replacen("graph_url", with_page, 1)).unwrap();
-        let service = Service::start(serve, &setting.key).await;
+        let service = Service::start(serve(&setting, &address), &setting.key).await;
         Self { setting, service, address }
     }
 
@@ -66,6 +59,18 @@ impl Place {
         linking.say(&self.consent(&url, persona, Decision::Allow));
         linking.end()
     }
+}
+
+/// `serve`, with a page to return to.
+fn serve(setting: &Setting, address: &str) -> Command {
+    let mut serve = setting.serve();
+    serve.env("THREADS_IDENTITY__SERVER__GRPC_LISTEN", address);
+    serve.env("THREADS_IDENTITY__SERVER__PUBLIC_URL", "https://id.example.com");
+    let file = setting.directory.path("config.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let with_page = "return_to = [\"https://app.example.com/linked\"]\ngraph_url";
+    fs::write(&file, text.replacen("graph_url", with_page, 1)).unwrap();
+    serve
 }
 
 fn json(line: &str) -> Value {
@@ -120,7 +125,6 @@ async fn an_account_is_linked_by_pasting_where_the_browser_has_ended() {
 
     let again = place.link(&["user-1", "--account", &id], "full").good();
     assert!(again.contains("has consented again, for user-1."), "{again}");
-    drop(place.service);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -221,6 +225,22 @@ async fn a_link_waits_for_what_passes() {
     );
     assert!(ended.good().contains("is linked to user-1."));
     assert_eq!(controls.count(Endpoint::CodeExchange), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_outlives_the_service_that_it_began_with() {
+    let database = database().await;
+    let mut place = Place::new("everyday-restart", database.url()).await;
+    let (mut linking, url) = place.begin(&["user-1"]);
+    let callback_url = place.consent(&url, "full", Decision::Allow);
+    place.service.running.signal("-TERM");
+    place.service.running.wait();
+    linking.say(&callback_url);
+    linking.complained("it says that nobody is there", |line| {
+        line.contains("cannot be reached") && line.ends_with("Trying again.")
+    });
+    place.service = Service::start(serve(&place.setting, &place.address), &place.setting.key).await;
+    assert!(linking.end().good().contains("is linked to user-1."));
 }
 
 #[tokio::test(flavor = "multi_thread")]
