@@ -68,7 +68,8 @@ pub(super) fn failure(status: &Status) -> Box<dyn StdError + Send + Sync> {
         }
         None => {
             "Is it running, and is that its address? Name it with --server or THREADS_IDENTITY_SERVER; it \
-             begins with https:// where the service has TLS."
+             begins with https:// where the service has TLS, which may want a certificate of yours \
+             (--certificate-file)."
         }
     };
     if !advice.is_empty() {
