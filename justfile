@@ -44,6 +44,20 @@ fmt:
 sql:
     cargo run --quiet -- with-postgres sh -c 'SQLX_OFFLINE=false && export SQLX_OFFLINE && sqlx migrate run && cargo sqlx prepare'
 
+# Writes docs/api.md anew after a change of proto/.
+api:
+    THREADS_IDENTITY_UPDATE=1 cargo test --quiet --test contract the_document
+
+# Lints and formats of proto/, and whether it breaks what was promised. npm fetches buf.
+proto:
+    tools/buf/run lint
+    tools/buf/run format --diff --exit-code --exclude-path proto/google
+    tools/buf/run breaking --against proto/image.binpb
+
+# Promises proto/ as it stands: with a release, and for whatever `just proto` rightly refuses.
+promise:
+    tools/buf/run build --path proto/threads --as-file-descriptor-set --exclude-source-info -o proto/image.binpb
+
 # Is the code formatted?
 fmt-check:
     cargo fmt --check
@@ -92,4 +106,4 @@ fuzz target seconds="600":
     cargo +nightly fuzz run {{target}} -- -max_total_time={{seconds}} -max_len=16384
 
 # What CI runs after the tests.
-ci: fmt-check lint sql-check doc deny python
+ci: fmt-check lint proto sql-check doc deny python

@@ -7,22 +7,31 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::config::LogFormat;
 use crate::telemetry;
 
+mod accounts;
+mod advice;
 mod audit;
 mod callers;
+mod client;
 mod core_dumps;
 mod doctor;
 mod erase;
+mod examples;
 mod keys;
+mod link;
+mod manual;
 mod private_file;
+mod profile;
 mod progress;
 mod serve;
+mod shown;
 #[cfg(feature = "simulator")]
 mod simulate;
+mod terminal;
 mod watch;
 
 #[cfg(feature = "simulator")]
@@ -39,7 +48,7 @@ const RUNTIME_END_MAX: Duration = Duration::from_secs(1);
 
 /// Threads account linking for any backend, over gRPC.
 #[derive(Debug, Parser)]
-#[command(name = "threads-identity", version, about, propagate_version = true)]
+#[command(name = "threads-identity", version, about, propagate_version = true, after_help = examples::FIRST_STEPS)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -52,10 +61,13 @@ enum Command {
     /// Starts Postgres, the Threads simulator, the service and a small demo
     /// backend with a page to click, and prints where they are and what to try.
     #[cfg(feature = "simulator")]
+    #[command(after_help = examples::DEV)]
     Dev(DevArgs),
     /// Run the service.
+    #[command(after_help = examples::SERVE)]
     Serve(ServeArgs),
     /// Bring the database's schema up to date. Safe to run from many replicas.
+    #[command(after_help = examples::MIGRATE)]
     Migrate(MigrateArgs),
     /// Run the Threads simulator alone, for tests of your own.
     ///
@@ -63,35 +75,63 @@ enum Command {
     /// with people to be, faults to script, and a list of what the client did
     /// wrong. Everything is controlled over HTTP below /_simulator/.
     #[cfg(feature = "simulator")]
+    #[command(after_help = examples::SIMULATE)]
     Simulate(SimulateArgs),
     /// Make keyrings, and change keys while the service runs.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::KEYS)]
     Keys(keys::KeysCommand),
+    /// Link a Threads account to a user, with a browser on any machine.
+    ///
+    /// Prints a URL to open, and waits for the address at which the browser ends, as
+    /// one line of standard input. Speaks to the service as a caller with the role
+    /// `link`.
+    #[command(after_help = examples::LINK)]
+    Link(link::LinkArgs),
+    /// List the accounts of a user.
+    ///
+    /// Speaks to the service as a caller with the role `read`.
+    #[command(after_help = examples::ACCOUNTS)]
+    Accounts(accounts::AccountsArgs),
+    /// Show the profiles of a user's accounts.
+    ///
+    /// Speaks to the service as a caller with the role `read`.
+    #[command(after_help = examples::PROFILE)]
+    Profile(profile::ProfileArgs),
     /// Print the changes of accounts as they happen, until interrupted.
     ///
-    /// The caller's key comes from the variable `THREADS_IDENTITY_CALLER_KEY` or
-    /// from a file, never from the command line, where everybody sees it.
-    Watch(WatchArgs),
+    /// Speaks to the service as a caller with the role `read` for one user, and
+    /// `sync` for the whole app. Goes on by itself after an interruption.
+    #[command(after_help = examples::WATCH)]
+    Watch(watch::WatchArgs),
     /// Make credentials for the backends that call.
-    #[command(subcommand)]
-    Callers(CallersCommand),
+    #[command(subcommand, after_help = examples::CALLERS)]
+    Callers(callers::CallersCommand),
     /// Show what is known to have happened to an account or a user.
     ///
     /// Reads the database itself: who fetched which token, what changed, how
     /// links ended. A user's trail is looked for in whole tables, which takes its
     /// time where there are many rows.
-    Audit(AuditArgs),
+    #[command(after_help = examples::AUDIT)]
+    Audit(audit::AuditArgs),
     /// Erase people, and keep and apply the ledger of whom was erased.
     ///
     /// Works on the database itself, beside the service or without it. May be
     /// interrupted and repeated: what is erased is not found again.
-    Erase(EraseArgs),
+    #[command(after_help = examples::ERASE)]
+    Erase(erase::EraseArgs),
     /// Look at configuration, database, keys, clock and apps, and say what is wrong
     /// with them and what to do.
     ///
     /// Changes nothing. Exits with 1 if something does not work, with 0 otherwise;
     /// with --strict, warnings count, too.
+    #[command(after_help = examples::DOCTOR)]
     Doctor(doctor::DoctorArgs),
+    /// Print what a shell needs to complete these commands.
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions(manual::CompletionsArgs),
+    /// Print the manual page, or write one for each command.
+    #[command(after_help = examples::MAN)]
+    Man(manual::ManArgs),
     /// Run a command with `DATABASE_URL` naming a scratch Postgres.
     #[cfg(feature = "simulator")]
     #[command(hide = true)]
@@ -114,61 +154,6 @@ struct MigrateArgs {
     /// and serve nothing until `erase --replay` has run.
     #[arg(long)]
     after_restore: bool,
-}
-
-/// Arguments of `erase`.
-#[derive(Debug, Args)]
-struct EraseArgs {
-    #[command(flatten)]
-    whom: EraseWhom,
-    /// The app: `default` unless given; for the ledger, all of them.
-    #[arg(long, value_name = "APP", conflicts_with = "replay")]
-    app: Option<String>,
-    /// Only say how many accounts would be erased.
-    #[arg(long, conflicts_with = "export")]
-    dry_run: bool,
-    #[command(flatten)]
-    config: ConfigArgs,
-    /// Print JSON. The ledger is JSON in any case, an object on each line.
-    #[arg(long)]
-    json: bool,
-}
-
-/// Who is erased, or what becomes of the ledger.
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-struct EraseWhom {
-    /// Erase every account of this user, as the caller names it.
-    #[arg(long, value_name = "ID")]
-    user: Option<String>,
-    /// Erase the accounts of the Threads ids in this file: one a line, decimal;
-    /// blank lines and what follows a # do not count.
-    #[arg(long, value_name = "FILE")]
-    threads_ids: Option<PathBuf>,
-    /// Print the ledger of erasures, to be kept beside each backup.
-    #[arg(long)]
-    export: bool,
-    /// Erase whoever the ledger in this file names and a restore brought back.
-    #[arg(long, value_name = "FILE")]
-    replay: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-struct AuditArgs {
-    /// The account.
-    #[arg(long, value_name = "ID", required_unless_present = "user", conflicts_with = "user")]
-    account: Option<String>,
-    /// The user, as the caller names it.
-    #[arg(long, value_name = "ID")]
-    user: Option<String>,
-    /// The app that the user is of; all of them unless given.
-    #[arg(long, value_name = "APP", requires = "user", conflicts_with = "account")]
-    app: Option<String>,
-    #[command(flatten)]
-    config: ConfigArgs,
-    /// Print a JSON object on each line.
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -217,52 +202,6 @@ pub struct SimulateArgs {
     pub lenient: bool,
 }
 
-/// Arguments of `watch`.
-#[derive(Debug, Args)]
-pub struct WatchArgs {
-    /// Where the service is.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051")]
-    pub server: String,
-    /// Only the changes of this user's accounts.
-    #[arg(long, value_name = "ID")]
-    pub user: Option<String>,
-    /// Go on from here; otherwise from now on.
-    #[arg(long)]
-    pub cursor: Option<String>,
-    /// Print one JSON object a line, each with its cursor.
-    #[arg(long)]
-    pub json: bool,
-    /// The file that holds the caller's key.
-    #[arg(long, value_name = "FILE")]
-    pub key_file: Option<PathBuf>,
-    /// With https: whose certificates are believed, in PEM; otherwise those that
-    /// this machine believes.
-    #[arg(long, value_name = "FILE")]
-    pub ca_file: Option<PathBuf>,
-    /// With https: the client's own certificate, in PEM.
-    #[arg(long, value_name = "FILE", requires = "client_key_file")]
-    pub certificate_file: Option<PathBuf>,
-    /// The key of the client's own certificate, in PEM.
-    #[arg(long, value_name = "FILE", requires = "certificate_file")]
-    pub client_key_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Subcommand)]
-enum CallersCommand {
-    /// Make a key for a caller: printed once, with the lines for the
-    /// configuration.
-    Add {
-        /// The caller's name, for logs and the audit trail.
-        name: String,
-        /// The app that it sees.
-        #[arg(long, default_value = "default")]
-        app: String,
-        /// What it may do: link, transfer, read, sync, token, erase.
-        #[arg(long, value_delimiter = ',', default_value = "link,read")]
-        roles: Vec<String>,
-    },
-}
-
 /// Arguments of `with-postgres`.
 #[derive(Debug, Args)]
 pub struct WithPostgresArgs {
@@ -305,21 +244,34 @@ impl Cli {
                 let file = args.config.config.as_deref();
                 runtime()?.block_on(serve::migrate(file, args.after_restore, variables))
             }
+            Command::Link(args) => {
+                log(LogFormat::Text, "warn");
+                runtime()?.block_on(link::run(args, variables))
+            }
+            Command::Accounts(args) => {
+                log(LogFormat::Text, "warn");
+                runtime()?.block_on(accounts::run(args, variables))
+            }
+            Command::Profile(args) => {
+                log(LogFormat::Text, "warn");
+                runtime()?.block_on(profile::run(args, variables))
+            }
             Command::Watch(args) => {
                 log(LogFormat::Text, "warn");
                 runtime()?.block_on(watch::run(args, variables))
             }
-            Command::Audit(AuditArgs { account, user, app, config, json }) => {
+            Command::Audit(args) => {
                 log(LogFormat::Text, "warn");
-                let (account, file) = (account.as_deref(), config.config.as_deref());
-                runtime()?.block_on(audit::run(account, user, app, file, json, variables))
+                runtime()?.block_on(audit::run(args, variables))
             }
             Command::Erase(args) => {
                 log(LogFormat::Text, "warn");
                 runtime()?.block_on(erase::run(args, variables))
             }
             Command::Keys(command) => runtime()?.block_on(keys::run(command, variables)),
-            Command::Callers(CallersCommand::Add { name, app, roles }) => callers::add(&name, &app, &roles),
+            Command::Callers(command) => callers::run(&command),
+            Command::Completions(args) => manual::completions(&args, &Self::command()),
+            Command::Man(args) => manual::man(&args, &Self::command()),
             Command::Doctor(args) => {
                 // What fails is told as a finding.
                 log(LogFormat::Text, "off");
@@ -380,10 +332,29 @@ pub(crate) fn print_note(line: impl Display) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples_and_each_of_them_parses() {
+        fn walk(command: &clap::Command, name: &str) -> usize {
+            let shown = command.get_subcommands().filter(|sub| !sub.is_hide_set());
+            let inside: usize = shown.map(|sub| walk(sub, &format!("{name} {}", sub.get_name()))).sum();
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let lines = text.lines().filter(|line| line.starts_with("  threads-identity "));
+            let mut parsed = 0;
+            for line in lines {
+                let typed = line.split(['#', '|', '<', '>']).next().unwrap();
+                let words: Vec<&str> = typed.split_whitespace().collect();
+                Cli::try_parse_from(&words).unwrap_or_else(|error| panic!("{line}: {error}"));
+                parsed += 1;
+            }
+            assert!(parsed > 0, "{name} has no example");
+            parsed + inside
+        }
+        assert!(walk(&Cli::command(), "threads-identity") > 30);
     }
 }

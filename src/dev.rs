@@ -49,6 +49,8 @@ const SIMULATOR_PORT: u16 = 8091;
 const DEMO_PORT: u16 = 8090;
 /// The hosted callback of the only app.
 const CALLBACK_PATH: &str = "/api/auth/callback/threads";
+/// Where nothing answers, for `link`: somebody carries the address over to a terminal.
+const PASTED_PATH: &str = "/from-a-terminal";
 
 type Failure = Box<dyn StdError + Send + Sync>;
 
@@ -86,15 +88,15 @@ pub async fn run(args: &DevArgs, variables: &Variables) -> CommandResult {
     let demo_url = format!("http://{}", demo_listener.local_addr()?);
     // Threads sends the browser to the service, and that sends it on to the demo.
     let http_url = format!("http://{}", listeners.http_address()?);
-    let redirect_uri = format!("{http_url}{CALLBACK_PATH}");
-    let simulator = simulator(&http_url, &redirect_uri).await?;
+    let redirect_uris = [CALLBACK_PATH, PASTED_PATH].map(|path| format!("{http_url}{path}"));
+    let simulator = simulator(&http_url, &redirect_uris).await?;
     let threads = Threads::new(simulator.base_url(), SimulatorOptions::default().client_id)?;
     let travel = Arc::new(Travel::resume(&data_dir, threads.clone()).await?);
     let config = configuration(Parts {
         database_url: database.url(),
         keyring_file,
         caller_hash: &caller_hash,
-        redirect_uri: &redirect_uri,
+        redirect_uris: &redirect_uris,
         return_to: &demo::return_to(&demo_url),
         simulator_url: &simulator.base_url(),
         grpc_listen: listeners.grpc_address()?,
@@ -240,10 +242,10 @@ fn caller_key(data_dir: &Path) -> Result<(String, String), Failure> {
 }
 
 /// Threads, which knows the addresses that its dashboard asks for.
-async fn simulator(http_url: &str, redirect_uri: &str) -> Result<Simulator, Failure> {
+async fn simulator(http_url: &str, redirect_uris: &[String]) -> Result<Simulator, Failure> {
     let options = |port| SimulatorOptions {
         listen: (Ipv4Addr::LOCALHOST, port).into(),
-        redirect_uris: vec![redirect_uri.to_owned()],
+        redirect_uris: redirect_uris.to_vec(),
         deauthorize_url: Some(format!("{http_url}/threads/deauthorize")),
         data_deletion_url: Some(format!("{http_url}/threads/data-deletion")),
         ..SimulatorOptions::default()

@@ -40,7 +40,7 @@ pub use caller::{CALLER_KEY_PREFIX, Callers, Refusal, Refused, new_caller_key};
 pub use status::code as code_of;
 
 use caller::Caller;
-pub use outer::OuterService;
+pub use outer::{OuterService, PROVIDER_METHODS};
 
 use deadline::{Deadline, Patience};
 use outer::Outer;

@@ -3,21 +3,29 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
 
-use prost_reflect::{
-    DescriptorPool, EnumDescriptor, FieldDescriptor, FileDescriptor, Kind, MessageDescriptor,
-    MethodDescriptor, Value,
-};
+use prost_reflect::{DescriptorPool, FileDescriptor, Kind, MethodDescriptor, Value};
+use threads_identity::config::Deadlines;
 use threads_identity::grpc;
-use threads_identity::proto::v1::{self, ErrorReason};
+use threads_identity::proto::v1;
 use threads_identity::proto::{DESCRIPTORS, internal};
 
-const PACKAGE: &str = "threads.identity.v1";
-/// The numbers of `google.api.field_behavior`.
-const OPTIONAL: i32 = 1;
-const REQUIRED: i32 = 2;
-const OUTPUT_ONLY: i32 = 3;
+use api::{Api, OPTIONAL, OUTPUT_ONLY, PACKAGE, REQUIRED, Role, Terms, is_real, real_oneof};
+use reasons::Documented;
+
+#[path = "contract/api.rs"]
+mod api;
+#[path = "contract/document.rs"]
+mod document;
+#[path = "contract/image.rs"]
+mod image;
+#[path = "contract/reasons.rs"]
+mod reasons;
+
 /// The reasons that any call may end with, so that no RPC names them.
 const ANYWHERE: [&str; 10] = [
     "REQUEST_MALFORMED",
@@ -32,96 +40,8 @@ const ANYWHERE: [&str; 10] = [
     "SHUTTING_DOWN",
 ];
 
-/// The public package, with its comments.
-struct Api {
-    pool: DescriptorPool,
-    comments: BTreeMap<(String, Vec<i32>), String>,
-}
-
-impl Api {
-    fn read() -> Self {
-        let pool = DescriptorPool::decode(DESCRIPTORS).unwrap();
-        let mut comments = BTreeMap::new();
-        for file in pool.files() {
-            let info = file.file_descriptor_proto().source_code_info.clone().unwrap_or_default();
-            for location in info.location {
-                let text = location.leading_comments.unwrap_or_default();
-                comments.insert((file.name().to_owned(), location.path), text);
-            }
-        }
-        Self { pool, comments }
-    }
-
-    fn files(&self) -> impl Iterator<Item = FileDescriptor> + '_ {
-        self.pool.files().filter(|file| file.package_name() == PACKAGE)
-    }
-
-    fn methods(&self) -> Vec<MethodDescriptor> {
-        self.files()
-            .flat_map(|file| file.services().collect::<Vec<_>>())
-            .flat_map(|s| s.methods().collect::<Vec<_>>())
-            .collect()
-    }
-
-    fn messages(&self) -> Vec<MessageDescriptor> {
-        self.pool.all_messages().filter(|message| message.package_name() == PACKAGE).collect()
-    }
-
-    fn enums(&self) -> Vec<EnumDescriptor> {
-        self.pool.all_enums().filter(|descriptor| descriptor.package_name() == PACKAGE).collect()
-    }
-
-    /// The comment above something, on one line.
-    fn comment(&self, file: &FileDescriptor, path: &[i32]) -> String {
-        let text = self.comments.get(&(file.name().to_owned(), path.to_vec())).map_or("", String::as_str);
-        text.split_whitespace().collect::<Vec<_>>().join(" ")
-    }
-
-    fn field_comment(&self, field: &FieldDescriptor) -> String {
-        self.comment(&field.parent_message().parent_file(), field.path())
-    }
-
-    fn behaviours(&self, field: &FieldDescriptor) -> Vec<i32> {
-        let extension = self.pool.get_extension_by_name("google.api.field_behavior").unwrap();
-        let options = field.options();
-        let value = options.get_extension(&extension);
-        value.as_list().unwrap().iter().map(|value| value.as_enum_number().unwrap()).collect()
-    }
-
-    /// Whether a message is, or lies in, the request or response of an RPC.
-    fn role(&self, message: &MessageDescriptor) -> Role {
-        let mut outermost = message.clone();
-        while let Some(parent) = outermost.parent_message() {
-            outermost = parent;
-        }
-        if self.methods().iter().any(|method| method.input() == outermost) {
-            Role::Request
-        } else if self.methods().iter().any(|method| method.output() == outermost) {
-            Role::Response
-        } else {
-            Role::Resource
-        }
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Role {
-    Request,
-    Response,
-    Resource,
-}
-
 fn none(wrong: &[String]) {
     assert!(wrong.is_empty(), "{wrong:#?}");
-}
-
-/// Whether a oneof stands in the file, and is not what `optional` makes.
-fn is_real(oneof: &prost_reflect::OneofDescriptor) -> bool {
-    oneof.fields().any(|field| !field.field_descriptor_proto().proto3_optional())
-}
-
-fn real_oneof(field: &FieldDescriptor) -> bool {
-    field.containing_oneof().is_some_and(|oneof| is_real(&oneof))
 }
 
 #[test]
@@ -193,7 +113,9 @@ fn comments_and_behaviours_of_fields_agree() {
             let says = |word: &str| comment.starts_with(word);
             let fits = match (role, behaviours.as_slice()) {
                 // The oneof's comment says whether one of its members is required.
-                (Role::Request, [OPTIONAL]) if real_oneof(&field) => !says("Required") && !says("Optional"),
+                (Role::Request, [OPTIONAL]) if real_oneof(&field).is_some() => {
+                    !says("Required") && !says("Optional")
+                }
                 // Whether it is required depends on the other fields, which no annotation can say.
                 (Role::Request, [OPTIONAL]) => {
                     says("Optional. ") || says("Required for ") || says("Required when ")
@@ -208,7 +130,7 @@ fn comments_and_behaviours_of_fields_agree() {
             }
         }
         for oneof in message.oneofs().filter(is_real) {
-            let comment = api.comment(&message.parent_file(), oneof.path());
+            let comment = api.oneof_comment(&oneof);
             if role == Role::Request
                 && !comment.starts_with("Required. ")
                 && !comment.starts_with("Optional. ")
@@ -221,24 +143,159 @@ fn comments_and_behaviours_of_fields_agree() {
 }
 
 #[test]
+fn every_rpc_says_how_long_it_may_take_and_what_repeating_it_does() {
+    let api = Api::read();
+    let mut wrong = Vec::new();
+    for method in api.methods() {
+        let paragraphs = api.paragraphs(&method.parent_service().parent_file(), method.path());
+        let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+        let default = Deadlines::default();
+        let calls_threads = grpc::PROVIDER_METHODS.contains(&path.as_str());
+        let (usual, max) = if calls_threads {
+            (default.provider, default.provider_max)
+        } else {
+            (default.usual, default.max)
+        };
+        assert_eq!(usual, max, "the front page of the API says so");
+        let deadline = Terms::read(paragraphs.last().unwrap()).unwrap().deadline;
+        let seconds = deadline.split(" s").next().and_then(|text| text.parse().ok());
+        if seconds.map(Duration::from_secs) != Some(max) {
+            wrong.push(format!("{}: may take {max:?}, and says {deadline}", method.name()));
+        }
+        if !paragraphs.iter().any(|text| text.to_lowercase().contains("repeat")) {
+            wrong.push(format!("{} does not say what repeating it does", method.name()));
+        }
+    }
+    none(&wrong);
+}
+
+#[test]
+fn fields_of_requests_say_how_long_they_may_be_and_what_their_absence_means() {
+    const LIMITS: [&str; 9] = [
+        "byte",
+        "character",
+        "KiB",
+        "digits",
+        "as this service gave it",
+        "as CreateAuthorizationUrl gave it",
+        "one of the app's",
+        "`next_page_token`",
+        "cursor",
+    ];
+    const ABSENCE: [&str; 8] =
+        ["Absent", "None:", "Default", "0 means", "Absent or empty", "Empty:", "If given", "is the same as"];
+    let api = Api::read();
+    let mut wrong = Vec::new();
+    for message in api.messages().iter().filter(|message| api.role(message) == Role::Request) {
+        for field in message.fields() {
+            let comment = api.field_comment(&field);
+            let is_text = matches!(field.kind(), Kind::String | Kind::Bytes);
+            let is_ids = field.is_list() && comment.contains("1 to 200");
+            if is_text && !is_ids && !LIMITS.iter().any(|words| comment.contains(words)) {
+                wrong.push(format!("{}: what may it hold? {comment}", field.full_name()));
+            }
+            let may_be_left_out = comment.starts_with("Optional. ");
+            if may_be_left_out && !ABSENCE.iter().any(|words| comment.contains(words)) {
+                wrong.push(format!("{}: and without it? {comment}", field.full_name()));
+            }
+        }
+    }
+    none(&wrong);
+}
+
+#[test]
 fn lists_are_paged() {
     let api = Api::read();
-    // What ListAccountChanges answers has no end: it goes on by a cursor.
-    let is_list = |method: &MethodDescriptor| {
-        method.name().starts_with("List") && method.input().get_field_by_name("cursor").is_none()
-    };
-    let lists: Vec<MethodDescriptor> = api.methods().into_iter().filter(is_list).collect();
-    assert!(!lists.is_empty());
+    let lists: Vec<MethodDescriptor> =
+        api.methods().into_iter().filter(|method| method.name().starts_with("List")).collect();
+    assert!(lists.len() >= 3);
     for method in lists {
-        let (input, output) = (method.input(), method.output());
-        let kind =
-            |message: &MessageDescriptor, name: &str| message.get_field_by_name(name).map(|f| f.kind());
-        assert_eq!(kind(&input, "page_size"), Some(Kind::Int32), "{}", method.name());
-        assert_eq!(kind(&input, "page_token"), Some(Kind::String), "{}", method.name());
-        assert_eq!(kind(&output, "next_page_token"), Some(Kind::String), "{}", method.name());
-        assert!(output.get_field(1).unwrap().is_list(), "{}: field 1 is what is listed", method.name());
-        assert!(!method.is_server_streaming(), "{}", method.name());
+        let (name, input, output) = (method.name(), method.input(), method.output());
+        // What ListAccountChanges answers has no end: it goes on by a cursor.
+        let (asked, told) = match input.get_field_by_name("cursor") {
+            None => ("page_token", "next_page_token"),
+            Some(_) => ("cursor", "cursor"),
+        };
+        let field = |message: &prost_reflect::MessageDescriptor, field: &str| {
+            message.get_field_by_name(field).unwrap_or_else(|| panic!("{name}: there is no {field}"))
+        };
+        let (size, asked) = (field(&input, "page_size"), field(&input, asked));
+        assert_eq!((size.kind(), asked.kind()), (Kind::Int32, Kind::String), "{name}");
+        for (field, words) in
+            [(&size, &["0 means 50", "more than 200 means 200", "not negative"][..]), (&asked, &["Absent"])]
+        {
+            assert_eq!(api.behaviours(field), [OPTIONAL], "{}", field.full_name());
+            let comment = api.field_comment(field);
+            assert!(words.iter().all(|words| comment.contains(words)), "{}: {comment}", field.full_name());
+        }
+        let told = field(&output, told);
+        assert_eq!((told.kind(), told.number()), (Kind::String, 2), "{name}");
+        assert!(output.get_field(1).unwrap().is_list(), "{name}: field 1 is what is listed");
+        let listed = output.fields().filter(prost_reflect::FieldDescriptor::is_list).count();
+        assert_eq!(listed, 1, "{name} lists one thing");
+        assert!(
+            !output.fields().any(|field| field.name().contains("total")),
+            "{name} counts what is elsewhere"
+        );
+        assert!(!method.is_server_streaming(), "{name}");
     }
+    // And nothing is paged, or goes on by a cursor, that is no list.
+    for method in api.methods() {
+        let paged = method.output().fields().any(|field| field.name() == "next_page_token");
+        assert!(!paged || method.name().starts_with("List"), "{}", method.name());
+    }
+}
+
+#[test]
+fn what_was_promised_stands_or_is_reserved() {
+    let image = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("proto/image.binpb")).unwrap();
+    let before = DescriptorPool::decode(image.as_slice()).unwrap();
+    let now = Api::read().pool;
+    assert!(before.services().count() >= 4);
+    none(&image::broken(&before, &now));
+}
+
+#[test]
+fn what_goes_without_being_reserved_is_noticed() {
+    use prost::Message as _;
+    use prost_types::FileDescriptorSet;
+    let now = DescriptorPool::decode(DESCRIPTORS).unwrap();
+    let changed = |change: &dyn Fn(&mut prost_types::DescriptorProto)| {
+        let mut set = FileDescriptorSet::decode(DESCRIPTORS).unwrap();
+        let messages = set.file.iter_mut().flat_map(|file| &mut file.message_type);
+        change(messages.into_iter().find(|message| message.name() == "ListAccountChangesResponse").unwrap());
+        DescriptorPool::from_file_descriptor_set(set).unwrap()
+    };
+    let gone = changed(&|message| drop(message.field.pop()));
+    let complaint = image::broken(&now, &gone);
+    assert!(complaint.len() == 1 && complaint[0].contains("number 3"), "{complaint:?}");
+    let reserved = changed(&|message| {
+        message.field.pop();
+        message.reserved_name.push("more".to_owned());
+        message
+            .reserved_range
+            .push(prost_types::descriptor_proto::ReservedRange { start: Some(3), end: Some(4) });
+    });
+    assert_eq!(image::broken(&now, &reserved), Vec::<String>::new());
+    let another = changed(&|message| message.field[2].name = Some("rest".to_owned()));
+    assert!(
+        image::broken(&now, &another)[0]
+            .ends_with("has become threads.identity.v1.ListAccountChangesResponse.rest")
+    );
+}
+
+#[test]
+fn the_document_is_what_the_comments_say() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/api.md");
+    let text = document::document(&Api::read(), &documented());
+    let update = std::env::var_os("THREADS_IDENTITY_UPDATE").is_some();
+    if update {
+        fs::write(&file, &text).unwrap();
+    }
+    let stands = fs::read_to_string(&file).unwrap_or_default();
+    let lines = stands.lines().zip(text.lines());
+    let same = lines.take_while(|(stands, made)| stands == made).count();
+    assert!(stands == text, "docs/api.md is not what proto/ says, from line {} on: `just api`", same + 1);
 }
 
 #[test]
@@ -274,77 +331,73 @@ fn names_are_as_everywhere() {
     none(&wrong);
 }
 
-/// The reasons with their comments, but the zero.
-fn reasons(api: &Api) -> Vec<(ErrorReason, String)> {
-    let descriptor = api.pool.get_enum_by_name(&format!("{PACKAGE}.ErrorReason")).unwrap();
-    let values = descriptor.values().filter(|value| value.number() != 0);
-    let reasons = values.map(|value| {
-        let comment = api.comment(&descriptor.parent_file(), value.path());
-        (ErrorReason::from_str_name(value.name()).unwrap(), comment)
-    });
-    reasons.collect()
-}
-
-fn code_name(reason: ErrorReason) -> String {
-    // `Debug` of a code is its name in camel case.
-    let mut name = String::new();
-    for c in format!("{:?}", grpc::code_of(reason)).chars() {
-        if c.is_ascii_uppercase() && !name.is_empty() {
-            name.push('_');
-        }
-        name.push(c.to_ascii_uppercase());
-    }
-    name
+fn documented() -> Vec<Documented> {
+    Documented::all().into_iter().map(|read| read.unwrap_or_else(|wrong| panic!("{wrong}"))).collect()
 }
 
 #[test]
 fn every_reason_is_documented_as_it_is_sent() {
-    let api = Api::read();
     let mut wrong = Vec::new();
-    for (reason, comment) in reasons(&api) {
-        let name = reason.as_str_name();
-        if !comment.starts_with(&format!("{}. ", code_name(reason))) {
-            wrong.push(format!("{name}: is sent as {}, but: {comment}", code_name(reason)));
+    for documented in documented() {
+        let (name, code) = (documented.name(), reasons::code_name(grpc::code_of(documented.reason)));
+        if documented.code != code {
+            wrong.push(format!("{name}: is sent as {code}, not as {}", documented.code));
         }
-        let Some((prose, example)) = comment.split_once(" Example: `") else {
-            wrong.push(format!("{name}: has no example"));
-            continue;
-        };
-        let json = example.split('`').next().unwrap();
-        let example: serde_json::Value = match serde_json::from_str(json) {
-            Ok(example) => example,
-            Err(error) => {
-                wrong.push(format!("{name}: {error}: {json}"));
-                continue;
-            }
-        };
+        let example = &documented.example;
         if example["reason"] != name || example.as_object().unwrap().len() != 2 {
             wrong.push(format!("{name}: the example is {example}"));
         }
+        let metadata = example["metadata"].as_object().unwrap();
+        if !metadata.values().all(serde_json::Value::is_string) {
+            wrong.push(format!("{name}: metadata is text"));
+        }
         // What the example holds has been announced.
-        for (key, value) in example["metadata"].as_object().unwrap() {
-            let announced =
-                prose.split_once("Metadata: ").is_some_and(|(_, keys)| keys.contains(&format!("`{key}`")));
-            if !announced || !value.is_string() {
-                wrong.push(format!("{name}: the metadata `{key}` is not announced"));
+        let (announced, shown) = (documented.announced_keys(), documented.example_keys());
+        if !shown.is_subset(&announced) {
+            wrong.push(format!("{name}: the example has {shown:?}, and announced are {announced:?}"));
+        }
+        if announced.iter().any(|key| !is_field(key)) {
+            wrong.push(format!("{name}: {announced:?} are not all named as fields are"));
+        }
+        let detail = |field: &str, what: &str| {
+            let shown = documented.beside.as_ref().is_some_and(|detail| detail.get(field).is_some());
+            (shown, documented.prose.contains(what))
+        };
+        for (field, what) in [("fieldViolations", "BadRequest"), ("retryDelay", "RetryInfo")] {
+            if let (shown, told) = detail(field, what)
+                && shown != told
+            {
+                wrong.push(format!("{name}: the example has {what}: {shown}, the text: {told}"));
             }
+        }
+        // What became of the call, and what to do: neither goes without saying.
+        let told =
+            ["othing ", "What ", "went on", "goes on", "will be", "The code was not spent", "has ended"];
+        if !told.iter().any(|words| documented.prose.contains(words)) {
+            wrong.push(format!("{name}: what was done is not told"));
         }
     }
     none(&wrong);
 }
 
+/// Whether metadata may have such a key.
+fn is_field(key: &str) -> bool {
+    key.len() > 2 && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+}
+
 #[test]
 fn rpcs_name_reasons_that_exist_and_every_reason_is_named_somewhere() {
     let api = Api::read();
-    let known: BTreeSet<&str> = reasons(&api).iter().map(|(reason, _)| reason.as_str_name()).collect();
+    let known: BTreeSet<&str> = documented().iter().map(Documented::name).collect();
     let mut named = BTreeSet::from(ANYWHERE.map(str::to_owned));
     let mut wrong = Vec::new();
     for method in api.methods() {
-        let comment = api.comment(&method.parent_service().parent_file(), method.path());
-        let Some((_, list)) = comment.split_once("Reasons: ") else {
-            wrong.push(format!("{} names no reasons", method.name()));
+        let paragraphs = api.paragraphs(&method.parent_service().parent_file(), method.path());
+        let Some(terms) = paragraphs.last().and_then(|last| Terms::read(last)) else {
+            wrong.push(format!("{} does not end with role, deadline and reasons", method.name()));
             continue;
         };
+        let list = terms.reasons;
         let words = list.split([' ', ',', '.', ';', '(', ')']);
         let shouted = |word: &&str| {
             word.len() > 3
@@ -357,7 +410,7 @@ fn rpcs_name_reasons_that_exist_and_every_reason_is_named_somewhere() {
             }
             named.insert(word.to_owned());
         }
-        if !comment.contains("Role: `") {
+        if !terms.role.starts_with('`') {
             wrong.push(format!("{} names no role", method.name()));
         }
     }

@@ -1,31 +1,43 @@
 //! `audit`.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
+use clap::Args;
 use time::format_description::well_known::Rfc3339;
 
-use super::{CommandResult, Variables, print};
+use super::{CommandResult, ConfigArgs, Variables, print, terminal};
 use crate::config::Config;
 use crate::ids::{AccountId, USER_ID_MAX};
 use crate::store::audit::{Entry, Subject, trail};
 
-/// Shows the trail of an account, or of a user.
-pub(super) async fn run(
-    account: Option<&str>,
+/// Arguments of `audit`.
+#[derive(Debug, Args)]
+pub(super) struct AuditArgs {
+    /// The account.
+    #[arg(long, value_name = "ID", required_unless_present = "user", conflicts_with = "user")]
+    account: Option<String>,
+    /// The user, as the caller names it.
+    #[arg(long, value_name = "ID")]
     user: Option<String>,
+    /// The app that the user is of; all of them unless given.
+    #[arg(long, value_name = "APP", requires = "user", conflicts_with = "account")]
     app: Option<String>,
-    file: Option<&Path>,
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Print a JSON object on each line.
+    #[arg(long)]
     json: bool,
-    variables: &Variables,
-) -> CommandResult {
-    let subject = subject(account, user, app)?;
-    let url = Config::load_database_url(file, variables.iter().cloned())?;
+}
+
+/// Shows the trail of an account, or of a user.
+pub(super) async fn run(args: AuditArgs, variables: &Variables) -> CommandResult {
+    let AuditArgs { account, user, app, config, json } = args;
+    let subject = subject(account.as_deref(), user, app)?;
+    let url = Config::load_database_url(config.config.as_deref(), variables.iter().cloned())?;
     let mut is_first = true;
     let show = |entry: Entry| {
         if json {
-            // Nothing in it fails to be text.
-            print(serde_json::to_string(&entry).unwrap_or_default());
+            print(terminal::json(&entry));
             return;
         }
         if std::mem::take(&mut is_first) {

@@ -2,12 +2,37 @@
 
 use std::collections::BTreeSet;
 
-use super::{CommandResult, print};
+use clap::Subcommand;
+
+use super::{CommandResult, examples, print};
 use crate::config::Role;
 use crate::grpc::new_caller_key;
 
+#[derive(Debug, Subcommand)]
+pub(super) enum CallersCommand {
+    /// Make a key for a caller: printed once, with the lines for the
+    /// configuration.
+    #[command(after_help = examples::CALLERS_ADD)]
+    Add {
+        /// The caller's name, for logs and the audit trail.
+        name: String,
+        /// The app that it sees.
+        #[arg(long, default_value = "default")]
+        app: String,
+        /// What it may do: link, transfer, read, sync, token, erase.
+        #[arg(long, value_delimiter = ',', default_value = "link,read")]
+        roles: Vec<String>,
+    },
+}
+
+/// Carries the command out.
+pub(super) fn run(command: &CallersCommand) -> CommandResult {
+    let CallersCommand::Add { name, app, roles } = command;
+    add(name, app, roles)
+}
+
 /// Prints a new key once, and the lines that hold its hash.
-pub(super) fn add(name: &str, app: &str, roles: &[String]) -> CommandResult {
+fn add(name: &str, app: &str, roles: &[String]) -> CommandResult {
     if name.is_empty() || name.len() > 64 || name.chars().any(char::is_control) {
         return Err("the name must be 1 to 64 bytes without control characters".into());
     }

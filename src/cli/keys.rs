@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 use zeroize::Zeroizing;
 
 use super::private_file::{self, write_private};
-use super::{CommandResult, Variables, print};
+use super::{CommandResult, Variables, examples, print};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Keys};
 use crate::sealing::{ChangeError, Keyring};
@@ -29,6 +29,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, Subcommand)]
 pub(super) enum KeysCommand {
     /// Make a keyring, or add a key to one (not yet active).
+    #[command(after_help = examples::KEYS_GENERATE)]
     Generate {
         /// The keyring file; made readable by its owner alone.
         #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
@@ -42,6 +43,7 @@ pub(super) enum KeysCommand {
     ///
     /// Where a database is configured, also how many stored values each key
     /// still holds.
+    #[command(after_help = examples::KEYS_LIST)]
     List {
         #[command(flatten)]
         place: Place,
@@ -53,6 +55,7 @@ pub(super) enum KeysCommand {
     ///
     /// Every replica must hold the key before the first one seals under it: give
     /// the file to all of them after `keys generate`, and again after this.
+    #[command(after_help = examples::KEYS_ACTIVATE)]
     Activate {
         /// The key, as `keys list` shows it.
         key_id: String,
@@ -64,11 +67,13 @@ pub(super) enum KeysCommand {
     ///
     /// The service may run meanwhile. Whatever is interrupted goes on where it
     /// stopped when it is run again.
+    #[command(after_help = examples::KEYS_RESEAL)]
     Reseal {
         #[command(flatten)]
         place: Place,
     },
     /// Take a key that holds nothing any more out of the keyring.
+    #[command(after_help = examples::KEYS_RETIRE)]
     Retire {
         /// The key, as `keys list` shows it.
         key_id: String,

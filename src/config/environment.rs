@@ -32,7 +32,13 @@ const APP: [(&str, &str); 6] = [
 const CALLER: &str = "THREADS_IDENTITY_CALLER_KEY_SHA256";
 
 /// Variables of commands and of development.
-const OTHERS: [&str; 2] = ["THREADS_IDENTITY_CALLER_KEY", "THREADS_IDENTITY_DEV_DATABASE_URL"];
+const OTHERS: [&str; 5] = [
+    "THREADS_IDENTITY_SERVER",
+    "THREADS_IDENTITY_CALLER_KEY",
+    "THREADS_IDENTITY_CALLER_KEY_FILE",
+    "THREADS_IDENTITY_CA_FILE",
+    "THREADS_IDENTITY_DEV_DATABASE_URL",
+];
 
 /// Whether a variable has a name like ours and means nothing: mistyped, most likely.
 /// Kubernetes sets some for a service that is named as we are.

@@ -16,7 +16,7 @@ pub(super) struct Parts<'a> {
     pub(super) database_url: &'a str,
     pub(super) keyring_file: PathBuf,
     pub(super) caller_hash: &'a str,
-    pub(super) redirect_uri: &'a str,
+    pub(super) redirect_uris: &'a [String],
     pub(super) return_to: &'a [String],
     pub(super) simulator_url: &'a str,
     pub(super) grpc_listen: SocketAddr,
@@ -46,7 +46,7 @@ pub(super) fn configuration(parts: Parts<'_>) -> Result<Config, Failure> {
         vec![
             ("client_id", app.client_id.into()),
             ("client_secret", app.client_secret.into()),
-            ("redirect_uris", vec![parts.redirect_uri.to_owned()].into()),
+            ("redirect_uris", parts.redirect_uris.to_vec().into()),
             ("return_to", parts.return_to.to_vec().into()),
             ("authorize_url", format!("{}/oauth/authorize", parts.simulator_url).into()),
             ("graph_url", parts.simulator_url.into()),

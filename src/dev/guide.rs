@@ -1,9 +1,9 @@
 //! What `dev` prints: where everything is, and calls to paste.
 
-use super::Places;
+use super::{PASTED_PATH, Places};
 
-/// The guide for a person. Each of its three ways takes another of the
-/// simulator's people: whom one user has linked, no other user can.
+/// The guide for a person. Each of its ways takes another of the simulator's people,
+/// or asks for another: whom one user has linked, no other user can.
 pub(super) fn text(places: &Places) -> String {
     let Places { grpc, http, ops, simulator, demo, caller_key, database_url, data_dir } = places;
     let data_dir = data_dir.display();
@@ -21,7 +21,15 @@ pub(super) fn text(places: &Places) -> String {
     Postgres           {database_url}
     data               {data_dir}
 
-  The same from a terminal, with grpcurl and curl:
+  The same from a terminal, with this program (`link` prints a URL, and takes the
+  address at which your browser ends; be somebody there who is not linked yet):
+
+    export THREADS_IDENTITY_SERVER=http://{grpc} THREADS_IDENTITY_CALLER_KEY={caller_key}
+    cargo run -- link user-3 --redirect-uri {http}{PASTED_PATH}
+    cargo run -- profile user-3
+    cargo run -- watch    # every change as it happens; link again in another terminal, and see
+
+  With grpcurl and curl:
 
     KEY={caller_key}
     call() {{ grpcurl -plaintext -H "authorization: Bearer $KEY" -d "$2" {grpc} "threads.identity.v1.$1"; }}
@@ -33,11 +41,7 @@ pub(super) fn text(places: &Places) -> String {
     call AuthorizationService/CompleteAuthorization '{{"callback_url": "PASTE callback_url", "user_id": "user-1"}}'
     call ProfileService/ListProfiles '{{"user_id": "user-1"}}'
 
-  Every change as it happens, in another terminal (link again, and see):
-
-    THREADS_IDENTITY_CALLER_KEY={caller_key} cargo run -- watch --server http://{grpc}
-
-  The same in Python (pip install grpcio grpcio-reflection protobuf):
+  And in Python (pip install grpcio grpcio-reflection protobuf):
 
 {python}
   Ctrl-C stops everything. The data is kept for the next start, and so is the time

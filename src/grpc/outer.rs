@@ -63,8 +63,8 @@ const METHODS: [&str; 14] = [
     "/threads.identity.v1.AccessTokenService/FetchAccessToken",
     "/threads.identity.v1.AccessTokenService/ReportInvalidToken",
 ];
-/// Those that call Threads and may take longer.
-const PROVIDER_METHODS: [&str; 2] = [METHODS[1], METHODS[12]];
+/// The paths of the methods that call Threads and may take longer (`Deadlines`).
+pub const PROVIDER_METHODS: [&str; 2] = [METHODS[1], METHODS[12]];
 /// The one that goes on and on; it has a limit of its own.
 const WATCH: &str = METHODS[6];
 

@@ -286,9 +286,16 @@ async fn the_guide_for_people_names_every_place() {
     dev.arg(directory.path("data"));
     let mut running = Running::start(&mut dev);
     let guide = running.printed("Ctrl-C");
-    for word in
-        ["Click here", "gRPC service", "/_simulator/", "/readyz", "postgres://", "grpcurl", "pip install"]
-    {
+    for word in [
+        "Click here",
+        "gRPC service",
+        "/_simulator/",
+        "/readyz",
+        "postgres://",
+        "link user-3",
+        "grpcurl",
+        "pip install",
+    ] {
         assert!(guide.contains(word), "{word}: {guide}");
     }
     // Who is preselected in the browser is linked to the browser's user.
@@ -298,6 +305,24 @@ async fn the_guide_for_people_names_every_place() {
     }
     running.signal("-INT");
     assert_eq!(running.wait().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_terminal_links_without_the_demo_in_between() {
+    let directory = Directory::new("dev-terminal");
+    let dev = Dev::start(&directory.path("data"));
+    let redirect_uri = format!("{}/from-a-terminal", dev.text("http"));
+    let mut link = command(["link", "user-3", "--json", "--redirect-uri", &redirect_uri]);
+    link.env("THREADS_IDENTITY_SERVER", format!("http://{}", dev.text("grpc")));
+    link.env("THREADS_IDENTITY_CALLER_KEY", dev.text("caller_key"));
+    let mut linking = Running::start(link.stdin(std::process::Stdio::piped()));
+    let begun = linking.json();
+    let callback_url = dev.consent(begun["authorization_url"].as_str().unwrap(), "bare").await;
+    assert!(callback_url.starts_with(&redirect_uri), "{callback_url}");
+    linking.say(&callback_url);
+    linking.end().good();
+    assert_eq!(dev.accounts().await[0].user_id, "user-3");
+    dev.stop("-INT");
 }
 
 #[tokio::test]

@@ -1,14 +1,28 @@
 //! What a newcomer asks first.
 
-use crate::run::run;
+use crate::run::{Directory, run};
 
 #[test]
 fn it_tells_its_version_and_its_commands() {
     assert_eq!(run(&["--version"]).good(), format!("threads-identity {}", env!("CARGO_PKG_VERSION")));
     let help = run(&["--help"]).good();
-    for command in
-        ["dev", "serve", "migrate", "simulate", "keys", "callers", "audit", "erase", "doctor", "watch"]
-    {
+    for command in [
+        "dev",
+        "serve",
+        "migrate",
+        "simulate",
+        "keys",
+        "callers",
+        "audit",
+        "erase",
+        "doctor",
+        "link",
+        "accounts",
+        "profile",
+        "watch",
+        "completions",
+        "man",
+    ] {
         assert!(
             help.lines().any(|line| line.trim_start().starts_with(&format!("{command} "))),
             "{command}: {help}"
@@ -35,6 +49,11 @@ fn every_command_explains_itself() {
         (vec!["keys", "retire"], "--now"),
         (vec!["callers"], "add"),
         (vec!["watch"], "THREADS_IDENTITY_CALLER_KEY"),
+        (vec!["link"], "THREADS_IDENTITY_SERVER"),
+        (vec!["accounts"], "--all"),
+        (vec!["profile"], "--fresh"),
+        (vec!["completions"], "fish"),
+        (vec!["man"], "FOLDER"),
         (vec!["callers", "add"], "--roles"),
         (vec!["audit"], "--account"),
         (vec!["erase"], "--threads-ids"),
@@ -43,9 +62,44 @@ fn every_command_explains_itself() {
     ] {
         let help = run(&[command.as_slice(), &["--help"]].concat()).good();
         assert!(help.contains(word), "{command:?}: {help}");
+        let has_examples = help.contains("\nExamples:\n  threads-identity ");
+        assert!(has_examples || command[0] == "with-postgres", "{command:?}: {help}");
         let version = run(&[command.as_slice(), &["--version"]].concat()).good();
         assert!(version.ends_with(env!("CARGO_PKG_VERSION")), "{command:?}: {version}");
     }
+}
+
+#[test]
+fn shells_and_manuals_know_every_command() {
+    let is_listed = |text: &str| {
+        for command in ["dev", "serve", "keys", "link", "accounts", "profile", "watch", "doctor"] {
+            assert!(text.contains(command), "{command}: {text}");
+        }
+        assert!(!text.contains("with-postgres"), "a tool of this repository's own");
+    };
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        is_listed(&run(&["completions", shell]).good());
+    }
+    // Bash takes it, and completes by it.
+    let directory = Directory::new("completions");
+    let file = directory.path("completions.bash");
+    std::fs::write(&file, run(&["completions", "bash"]).good()).unwrap();
+    let completes = "source \"$0\" && COMP_WORDS=(threads-identity prof) COMP_CWORD=1 && \
+                     _threads__identity threads-identity prof threads-identity && echo \"${COMPREPLY[*]}\"";
+    let offered = std::process::Command::new("bash").args(["-c", completes]).arg(&file).output().unwrap();
+    assert_eq!(String::from_utf8(offered.stdout).unwrap().trim(), "profile");
+    assert!(run(&["completions", "tcsh"]).bad().contains("possible values"));
+
+    is_listed(&run(&["man"]).good());
+    let pages = directory.path("man1");
+    run(&["man", pages.to_str().unwrap()]).good();
+    let page =
+        |name: &str| std::fs::read_to_string(pages.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    is_listed(&page("threads-identity.1"));
+    assert!(page("threads-identity-link.1").contains("SESSION_MISMATCH"));
+    assert!(page("threads-identity-keys-retire.1").contains("Examples:"));
+    let in_the_way = directory.path("completions.bash");
+    assert!(run(&["man", in_the_way.to_str().unwrap()]).bad().contains("completions.bash"));
 }
 
 #[test]

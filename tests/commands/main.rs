@@ -20,6 +20,7 @@ mod collector;
 mod dev;
 mod doctor;
 mod erase;
+mod everyday;
 #[path = "../it/forms.rs"]
 mod forms;
 mod guesses;

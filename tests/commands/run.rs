@@ -181,6 +181,20 @@ impl Running {
         self.err.state.lock().unwrap().0.clone()
     }
 
+    /// Writes a line to its standard input, which must be a pipe, and closes it.
+    pub fn say(&mut self, line: &str) {
+        use std::io::Write as _;
+        writeln!(self.child.stdin.take().expect("a pipe"), "{line}").unwrap();
+    }
+
+    /// Waits until a line on standard error is so.
+    pub fn complained(&self, what: &str, so: impl Fn(&str) -> bool) -> String {
+        let found = |lines: &[String], ended: bool| ended || lines.iter().any(|line| so(line));
+        let lines = self.err.wait(what, found);
+        let line = lines.iter().find(|line| so(line));
+        line.unwrap_or_else(|| panic!("never {what}: {lines:#?}")).clone()
+    }
+
     pub fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use threads_identity::clock::{Clock as _, ManualClock};
@@ -37,6 +37,8 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::documented::Documented;
 
 /// When every test begins.
 pub const START: OffsetDateTime = datetime!(2026-03-01 12:00:00 UTC);
@@ -556,6 +558,13 @@ pub fn completion(callback_url: &str, user_id: &str) -> CompleteAuthorizationReq
     }
 }
 
+/// What the API says of a reason.
+pub fn documented(name: &str) -> &'static Documented {
+    static ALL: LazyLock<Vec<Documented>> =
+        LazyLock::new(|| Documented::all().into_iter().map(Result::unwrap).collect());
+    ALL.iter().find(|documented| documented.name() == name).expect("a reason of the API")
+}
+
 /// The details of a failure that must have this code and reason.
 #[track_caller]
 pub fn failed<T>(result: Result<T, Status>, code: Code, reason: &str) -> ErrorDetails {
@@ -581,6 +590,9 @@ pub fn failed<T>(result: Result<T, Status>, code: Code, reason: &str) -> ErrorDe
         "RetryInfo of {reason}"
     );
     assert_eq!(details.bad_request().is_some(), reason == "FIELD_INVALID", "BadRequest of {reason}");
+    let announced = documented(reason).announced_keys();
+    let stray: Vec<_> = info.metadata.keys().filter(|key| !announced.contains(*key)).collect();
+    assert!(stray.is_empty(), "the API does not say that {reason} comes with {stray:?}");
     details
 }
 

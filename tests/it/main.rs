@@ -31,6 +31,8 @@ mod completing_fields;
 mod conflicts;
 mod contract;
 mod creating;
+#[path = "../contract/reasons.rs"]
+mod documented;
 mod edge;
 mod erasing;
 mod events_in_order;
@@ -62,6 +64,7 @@ mod proxy;
 mod racing;
 mod raw;
 mod reading_again;
+mod reasons;
 mod refreshing;
 mod request_walk;
 mod resuming;

@@ -52,7 +52,7 @@ async fn no_changed_byte_of_a_token_opens() {
 }
 
 /// The same id key, and other sealing keys.
-fn rekeyed(keyring: &str) -> String {
+pub fn rekeyed(keyring: &str) -> String {
     let of = |toml: &str, key: &str| toml.lines().find(|line| line.starts_with(key)).unwrap().to_owned();
     let old = Keyring::parse(keyring).unwrap().to_toml().to_string();
     let new = Keyring::generate("2026-02-01T00:00:00Z").to_toml().to_string();

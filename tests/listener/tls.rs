@@ -1,6 +1,7 @@
 //! TLS as the binary serves it, and its certificate as it changes.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -213,8 +214,11 @@ async fn a_service_behind_tls_can_be_watched_from_a_terminal() {
     };
     let server = format!("https://{}", process.grpc);
     let own = ["--certificate-file", &certificate, "--client-key-file", &key];
-    let running = watch(&[&["--server", &server, "--ca-file", &ca], &own[..]].concat());
+    let mut running = watch(&[&["--json", "--server", &server, "--ca-file", &ca], &own[..]].concat());
     process.until("it watches", async || process.metric("threads_identity_watch_streams").await > 0.5).await;
+    // The service knows of it before the position has come.
+    let mut position = String::new();
+    BufReader::new(running.stdout.take().unwrap()).read_line(&mut position).unwrap();
     assert!(Command::new("kill").args(["-TERM", &running.id().to_string()]).status().unwrap().success());
     let ended = running.wait_with_output().unwrap();
     let told = String::from_utf8(ended.stderr).unwrap();
@@ -232,5 +236,26 @@ async fn a_service_behind_tls_can_be_watched_from_a_terminal() {
         let told = String::from_utf8(ended.stderr).unwrap();
         assert!(!ended.status.success() && told.contains(expected), "{arguments:?}: {told}");
         assert!(!told.contains("PRIVATE KEY"));
+    }
+    // What is met on the way is told with what to do.
+    let accounts = |arguments: &[&str]| {
+        let mut accounts = Command::new(env!("CARGO_BIN_EXE_threads-identity"));
+        accounts.args([&["accounts", "user-1"], arguments].concat()).env_clear();
+        let ended = accounts.env("THREADS_IDENTITY_CALLER_KEY", world.key()).output().unwrap();
+        (ended.status.success(), String::from_utf8(ended.stderr).unwrap())
+    };
+    let (is_good, told) = accounts(&[&["--server", &server, "--ca-file", &ca], &own[..]].concat());
+    assert!(is_good, "{told}");
+    let believed_by_nobody = [&["--server", server.as_str()], &own[..]].concat();
+    for (arguments, expected) in [
+        (believed_by_nobody.as_slice(), "Name with --ca-file whose certificates are to be believed"),
+        (&["--server", &server, "--ca-file", &ca], "--certificate-file"),
+        (&["--server", &plain], "it begins with https:// where the service has TLS"),
+    ] {
+        let (is_good, told) = accounts(arguments);
+        assert!(
+            !is_good && told.contains("cannot be reached") && told.contains(expected),
+            "{arguments:?}: {told}"
+        );
     }
 }
