@@ -69,6 +69,8 @@ pub struct Metrics {
     pub issuer_reads: Family<IssuerLabels, Counter>,
     /// Looks at the files of TLS that found others, or ones that cannot be used.
     pub tls_reloads: Family<ReloadLabels, Counter>,
+    /// When the certificate that is served ends, in seconds since 1970; 0 without one.
+    pub tls_certificate_end: Gauge,
     /// Connections that are open.
     pub connections_open: Family<ListenerLabels, Gauge>,
     /// Connections that were turned away.
@@ -121,6 +123,7 @@ impl Metrics {
             credential_uses: Family::default(),
             issuer_reads: Family::default(),
             tls_reloads: Family::default(),
+            tls_certificate_end: Gauge::default(),
             connections_open: Family::default(),
             connections_refused: Family::default(),
             calls_shed: Counter::default(),
@@ -288,6 +291,11 @@ impl Metrics {
             "tls_reloads",
             "Looks at the files of TLS that found others, or ones that cannot be used",
             self.tls_reloads.clone(),
+        );
+        registry.register(
+            "tls_certificate_end_timestamp_seconds",
+            "When the certificate that is served ends, in seconds since 1970; 0 without one",
+            self.tls_certificate_end.clone(),
         );
         registry.register(
             "connections_open",

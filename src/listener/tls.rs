@@ -10,6 +10,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
 use zeroize::Zeroizing;
 
 use crate::config::{ClientCertificates, Tls};
@@ -45,6 +47,15 @@ impl Files {
                 None => None,
             },
         }
+    }
+
+    /// When the server's certificate ends, in seconds since 1970; `None` if it cannot
+    /// be read.
+    #[must_use]
+    pub fn certificate_end(&self) -> Option<i64> {
+        let first = CertificateDer::from_pem_slice(self.certificate.as_ref().ok()?).ok()?;
+        let certificate = Certificate::from_der(&first).ok()?.tbs_certificate;
+        i64::try_from(certificate.validity.not_after.to_unix_duration().as_secs()).ok()
     }
 
     /// What can be compared of them, without keeping a key about.

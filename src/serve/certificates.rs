@@ -19,6 +19,8 @@ const SETTLE: Duration = Duration::from_millis(200);
 #[derive(Default)]
 pub(super) struct Certificates {
     seen: [u8; 32],
+    /// When the one that was read first ends.
+    end: Option<i64>,
     served: Vec<(Application, Arc<Certified>)>,
 }
 
@@ -34,7 +36,7 @@ impl Certificates {
         if config.server.http_tls {
             served.push((Application::Web, Certified::new(tls, &files, Application::Web)?));
         }
-        Ok(Self { seen: files.digest(), served })
+        Ok(Self { seen: files.digest(), end: files.certificate_end(), served })
     }
 
     pub fn grpc(&self) -> Option<Arc<Certified>> {
@@ -55,6 +57,8 @@ impl Certificates {
     pub async fn keep_current(&self, config: &Config, service: &Service) {
         let Some(tls) = &config.server.tls else { return std::future::pending().await };
         let count = |result| service.metrics.tls_reloads.get_or_create(&ReloadLabels { result }).inc();
+        let note_end = |end: Option<i64>| service.metrics.tls_certificate_end.set(end.unwrap_or_default());
+        note_end(self.end);
         let (mut seen, mut refused) = (self.seen, false);
         loop {
             sleep(tls.reload_interval).await;
@@ -70,6 +74,7 @@ impl Certificates {
                     Ok(()) => {
                         tracing::info!("took the certificate and the key anew");
                         count("taken");
+                        note_end(files.certificate_end());
                         refused = false;
                     }
                     Err(error) => {

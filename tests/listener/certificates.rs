@@ -33,9 +33,15 @@ impl Authority {
 
     /// For the server, under the name of this machine.
     pub fn server(&self) -> Issued {
+        self.server_until(4000)
+    }
+
+    /// The same until the end of a year.
+    pub fn server_until(&self, year: i32) -> Issued {
         let mut params =
             CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.not_after = date_time_ymd(year, 12, 31);
         self.issue(&params)
     }
 

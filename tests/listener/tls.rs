@@ -118,6 +118,14 @@ async fn a_client_needs_a_good_certificate_where_one_is_required() {
     }
 }
 
+const CERTIFICATE_END: &str = "threads_identity_tls_certificate_end_timestamp_seconds";
+
+fn end_of_year(year: i32) -> f64 {
+    const DAY: u32 = 86_400;
+    let days = rcgen::date_time_ymd(year, 12, 31).unix_timestamp() / i64::from(DAY);
+    f64::from(u32::try_from(days).unwrap()) * f64::from(DAY)
+}
+
 #[tokio::test]
 async fn a_certificate_is_renewed_under_load_and_a_broken_one_is_not_taken() {
     let world = World::new().await;
@@ -163,9 +171,15 @@ async fn a_certificate_is_renewed_under_load_and_a_broken_one_is_not_taken() {
                 .await;
             assert_eq!(shown(&process, &authority).await, last, "{broken}");
         }
+        assert!((process.metric(CERTIFICATE_END).await - end_of_year(4000)).abs() < 1.0);
         // Mended, it is taken.
-        authority.server().write(&world.folder);
+        authority.server_until(2090).write(&world.folder);
         process.until("the mended one is shown", async || shown(&process, &authority).await != last).await;
+        process
+            .until("its end is told", async || {
+                (process.metric(CERTIFICATE_END).await - end_of_year(2090)).abs() < 1.0
+            })
+            .await;
         done.store(true, Ordering::Release);
     };
     tokio::join!(staying, coming, renewing);
