@@ -13,10 +13,13 @@ use crate::config::LogFormat;
 use crate::telemetry;
 
 mod audit;
+mod beside;
 mod callers;
 mod core_dumps;
 mod doctor;
 mod erase;
+mod export;
+mod import;
 mod keys;
 mod private_file;
 mod progress;
@@ -85,7 +88,16 @@ enum Command {
     ///
     /// Works on the database itself, beside the service or without it. May be
     /// interrupted and repeated: what is erased is not found again.
-    Erase(EraseArgs),
+    Erase(erase::EraseArgs),
+    /// Bring accounts over from Auth.js, from better-auth or from a CSV file.
+    ///
+    /// Reads each token's profile at Threads once, and stores what works. May be
+    /// interrupted and repeated: what is in is passed over. Exits with 1 if a row is
+    /// refused, or if it ended early.
+    Import(import::ImportArgs),
+    /// Take accounts out, with their tokens if you say so, or all that is stored of
+    /// one user.
+    Export(export::ExportArgs),
     /// Look at configuration, database, keys, clock and apps, and say what is wrong
     /// with them and what to do.
     ///
@@ -114,43 +126,6 @@ struct MigrateArgs {
     /// and serve nothing until `erase --replay` has run.
     #[arg(long)]
     after_restore: bool,
-}
-
-/// Arguments of `erase`.
-#[derive(Debug, Args)]
-struct EraseArgs {
-    #[command(flatten)]
-    whom: EraseWhom,
-    /// The app: `default` unless given; for the ledger, all of them.
-    #[arg(long, value_name = "APP", conflicts_with = "replay")]
-    app: Option<String>,
-    /// Only say how many accounts would be erased.
-    #[arg(long, conflicts_with = "export")]
-    dry_run: bool,
-    #[command(flatten)]
-    config: ConfigArgs,
-    /// Print JSON. The ledger is JSON in any case, an object on each line.
-    #[arg(long)]
-    json: bool,
-}
-
-/// Who is erased, or what becomes of the ledger.
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-struct EraseWhom {
-    /// Erase every account of this user, as the caller names it.
-    #[arg(long, value_name = "ID")]
-    user: Option<String>,
-    /// Erase the accounts of the Threads ids in this file: one a line, decimal;
-    /// blank lines and what follows a # do not count.
-    #[arg(long, value_name = "FILE")]
-    threads_ids: Option<PathBuf>,
-    /// Print the ledger of erasures, to be kept beside each backup.
-    #[arg(long)]
-    export: bool,
-    /// Erase whoever the ledger in this file names and a restore brought back.
-    #[arg(long, value_name = "FILE")]
-    replay: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -317,6 +292,14 @@ impl Cli {
             Command::Erase(args) => {
                 log(LogFormat::Text, "warn");
                 runtime()?.block_on(erase::run(args, variables))
+            }
+            Command::Import(args) => {
+                log(LogFormat::Text, "error");
+                runtime()?.block_on(import::run(args, variables))
+            }
+            Command::Export(args) => {
+                log(LogFormat::Text, "warn");
+                runtime()?.block_on(export::run(args, variables))
             }
             Command::Keys(command) => runtime()?.block_on(keys::run(command, variables)),
             Command::Callers(CallersCommand::Add { name, app, roles }) => callers::add(&name, &app, &roles),

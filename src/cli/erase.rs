@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use time::OffsetDateTime;
 
 use super::progress::Progress;
-use super::{CommandResult, EraseArgs, Variables, print};
+use super::{CommandResult, ConfigArgs, Variables, print};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Keys};
 use crate::erasures::{BATCH, all_of_user, batch, distinct};
@@ -27,6 +28,43 @@ const DEFAULT_APP: &str = "default";
 const TOLD_MAX: usize = 100;
 /// What an interruption or a failure leaves.
 const REPEAT: &str = "what is erased stays erased: run it again, and it does the rest";
+
+/// Arguments of `erase`.
+#[derive(Debug, Args)]
+pub(super) struct EraseArgs {
+    #[command(flatten)]
+    whom: EraseWhom,
+    /// The app: `default` unless given; for the ledger, all of them.
+    #[arg(long, value_name = "APP", conflicts_with = "replay")]
+    app: Option<String>,
+    /// Only say how many accounts would be erased.
+    #[arg(long, conflicts_with = "export")]
+    dry_run: bool,
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Print JSON. The ledger is JSON in any case, an object on each line.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Who is erased, or what becomes of the ledger.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct EraseWhom {
+    /// Erase every account of this user, as the caller names it.
+    #[arg(long, value_name = "ID")]
+    user: Option<String>,
+    /// Erase the accounts of the Threads ids in this file: one a line, decimal;
+    /// blank lines and what follows a # do not count.
+    #[arg(long, value_name = "FILE")]
+    threads_ids: Option<PathBuf>,
+    /// Print the ledger of erasures, to be kept beside each backup.
+    #[arg(long)]
+    export: bool,
+    /// Erase whoever the ledger in this file names and a restore brought back.
+    #[arg(long, value_name = "FILE")]
+    replay: Option<PathBuf>,
+}
 
 /// Erases, or shows or applies the ledger.
 pub(super) async fn run(args: EraseArgs, variables: &Variables) -> CommandResult {
