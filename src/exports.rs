@@ -101,20 +101,20 @@ pub async fn accounts<W: Write>(
     let pool = &service.store.pool;
     note(pool, app.id(), None, "ACCOUNTS_EXPORTED", service.clock.now()).await?;
     let mut lines = Lines::begin(form, with_tokens, out)?;
-    let (mut taken, mut after) = (Taken::default(), None);
+    let (mut sum, mut after) = (Taken::default(), None);
     loop {
         let found = page(pool, app.id(), after, PAGE, with_tokens, service.clock.now()).await?;
         let Some(last) = found.last() else { break };
         after = Some(last.account.id);
         for exported in &found {
-            let token = open(service, app, exported, &mut taken);
+            let token = open(service, app, exported, &mut sum);
             lines.write(exported, token.as_ref())?;
         }
-        taken.accounts += found.len() as u64;
+        sum.accounts += found.len() as u64;
         each(found.len() as u64);
     }
     lines.end()?;
-    Ok(taken)
+    Ok(sum)
 }
 
 /// Everything that is stored of a user, as lists by table, without what is sealed and
@@ -134,16 +134,16 @@ pub async fn user(
     Ok(Some(found))
 }
 
-fn open(service: &Service, app: &App, exported: &Exported, taken: &mut Taken) -> Option<AccessToken> {
+fn open(service: &Service, app: &App, exported: &Exported, sum: &mut Taken) -> Option<AccessToken> {
     let id: AccountId = exported.account.id;
     match service.open_token(app, id, exported.sealed_token.as_ref()?) {
         Ok(token) => {
-            taken.tokens += 1;
+            sum.tokens += 1;
             Some(token)
         }
         Err(error) => {
             tracing::warn!(account.id = %id, "a token does not open: {error}");
-            taken.unopened += 1;
+            sum.unopened += 1;
             None
         }
     }

@@ -111,8 +111,8 @@ struct Run<'a, F> {
     witness: Option<Entry>,
 }
 
-/// A row that Threads must be asked about.
-struct Open {
+/// A row that is not settled by how its account stands here.
+struct Case {
     entry: Entry,
     /// The attempt of the ACTIVE account whose token is to be replaced.
     replaces: Option<i64>,
@@ -154,14 +154,14 @@ impl<F: FnMut(&Told, Fate)> Run<'_, F> {
         {
             let row = match row {
                 Ok(row) => row,
-                Err(line) => {
-                    let told = Told { line: Some(line), ..Told::default() };
+                Err(number) => {
+                    let told = Told { number: Some(number), ..Told::default() };
                     self.done(&told, Fate::Refused(Refusal::Invalid(Invalid::Row)));
                     continue;
                 }
             };
             let told = Told {
-                line: row.line,
+                number: row.number,
                 user_id: row.user_id.clone(),
                 threads_user_id: row.threads_user_id.clone(),
             };
@@ -189,11 +189,12 @@ impl<F: FnMut(&Told, Fate)> Run<'_, F> {
             match decide(&entry, standings.get(&entry.id)) {
                 Decision::Done(fate) => self.done(&entry.told, fate),
                 Decision::Ask { replaces, is_waiting } if entry.token.is_some() => {
-                    open.push(Open { entry, replaces, is_waiting });
+                    open.push(Case { entry, replaces, is_waiting });
                 }
                 Decision::Ask { .. } => {
                     let reason = entry.state_reason.unwrap_or(StateReason::TokenExpired);
-                    imports.push((entry, Err((Lack::Missing, reason)), None));
+                    let case = Case { entry, replaces: None, is_waiting: false };
+                    imports.push(Answered { case, outcome: Err((Lack::Missing, reason)) });
                 }
             }
         }
@@ -218,7 +219,7 @@ impl<F: FnMut(&Told, Fate)> Run<'_, F> {
 
     /// Asks Threads about each, at the pace, and again about those of which it said
     /// nothing.
-    async fn ask(&mut self, mut open: Vec<Open>, imports: &mut Vec<Answered>) -> Result<(), Stop> {
+    async fn ask(&mut self, mut open: Vec<Case>, imports: &mut Vec<Answered>) -> Result<(), Stop> {
         for wait in WAITS.into_iter().map(Some).chain([None]) {
             let (service, app, is_trial) = (self.service, self.app, self.plan.dry_run);
             let paced = stream::unfold((&mut self.pace, open.into_iter()), async |(pace, mut rest)| {
@@ -226,24 +227,24 @@ impl<F: FnMut(&Told, Fate)> Run<'_, F> {
                 pace.tick().await;
                 Some((open, (pace, rest)))
             });
-            let proofs = paced.map(move |open: Open| async move {
+            let proofs = paced.map(move |case: Case| async move {
                 let is_over = service.stopping.is_cancelled();
                 let proof = if is_over {
                     None
                 } else {
-                    Some(proof::prove(service, app, &open.entry, is_trial).await)
+                    Some(proof::prove(service, app, &case.entry, is_trial).await)
                 };
-                (open, proof)
+                (case, proof)
             });
-            let answers: Vec<(Open, Option<Proof>)> = proofs.buffer_unordered(CALLS_MAX).collect().await;
+            let answers: Vec<(Case, Option<Proof>)> = proofs.buffer_unordered(CALLS_MAX).collect().await;
             let (mut silent, mut why) = (Vec::new(), String::new());
-            for (open, proof) in answers {
+            for (case, proof) in answers {
                 let Some(proof) = proof else { continue };
-                match self.take(open, proof, imports) {
+                match self.take(case, proof, imports) {
                     None => {}
-                    Some((open, failure)) => {
+                    Some((case, failure)) => {
                         why = failure;
-                        silent.push(open);
+                        silent.push(case);
                     }
                 }
             }
@@ -268,44 +269,42 @@ impl<F: FnMut(&Told, Fate)> Run<'_, F> {
     }
 
     /// Takes Threads' word about a row; gives the row back if there was none.
-    fn take(&mut self, open: Open, proof: Proof, imports: &mut Vec<Answered>) -> Option<(Open, String)> {
-        let Open { entry, replaces, .. } = open;
+    fn take(&mut self, case: Case, proof: Proof, imports: &mut Vec<Answered>) -> Option<(Case, String)> {
         match proof {
             Proof::Works(proven) => {
-                self.witness = Some(entry.clone());
-                imports.push((entry, Ok(*proven), replaces));
+                self.witness = Some(case.entry.clone());
+                imports.push(Answered { case, outcome: Ok(*proven) });
             }
-            Proof::Dead(reason) => imports.push((entry, Err((Lack::Dead, reason)), replaces)),
-            Proof::OtherPerson => self.done(&entry.told, Fate::Refused(Refusal::Mismatch)),
-            Proof::Silent(failure) => return Some((Open { entry, ..open }, failure.to_string())),
+            Proof::Dead(reason) => imports.push(Answered { case, outcome: Err((Lack::Dead, reason)) }),
+            Proof::OtherPerson => self.done(&case.entry.told, Fate::Refused(Refusal::Mismatch)),
+            Proof::Silent(failure) => return Some((case, failure.to_string())),
         }
         None
     }
 
     /// Threads has said nothing about these, again and again. If it answers about
-    /// somebody else, they cannot be proven; otherwise it is not about them.
+    /// somebody else, they cannot be proven; otherwise it is not about them. What is
+    /// here already stays as it is.
     async fn give_up(
         &mut self,
-        silent: Vec<Open>,
+        silent: Vec<Case>,
         why: String,
         imports: &mut Vec<Answered>,
     ) -> Result<(), Stop> {
-        let (waiting, silent): (Vec<Open>, Vec<Open>) = silent.into_iter().partition(|open| open.is_waiting);
-        if !silent.is_empty() {
+        let is_here = |case: &Case| case.is_waiting || case.replaces.is_some();
+        let (here, new): (Vec<Case>, Vec<Case>) = silent.into_iter().partition(is_here);
+        if !new.is_empty() {
             let Some(witness) = &self.witness else { return Err(Stop::Silent(why)) };
             if let Proof::Silent(_) = proof::prove(self.service, self.app, witness, true).await {
                 return Err(Stop::Silent(why));
             }
         }
-        for open in waiting {
-            // As it is here already; nothing was learnt.
-            self.done(
-                &open.entry.told,
-                Fate::ReauthorizationRequired(Lack::Unproven, StateReason::SessionInvalidated),
-            );
+        let unproven = (Lack::Unproven, StateReason::SessionInvalidated);
+        for case in here {
+            let fate = Fate::ReauthorizationRequired(unproven.0, unproven.1);
+            self.done(&case.entry.told, if case.is_waiting { fate } else { Fate::Unchanged });
         }
-        let unproven = Err((Lack::Unproven, StateReason::SessionInvalidated));
-        imports.extend(silent.into_iter().map(|open| (open.entry, unproven.clone(), open.replaces)));
+        imports.extend(new.into_iter().map(|case| Answered { case, outcome: Err(unproven) }));
         Ok(())
     }
 
@@ -314,8 +313,8 @@ impl<F: FnMut(&Told, Fate)> Run<'_, F> {
         let mut tries = 1;
         while !answered.is_empty() {
             if self.plan.dry_run {
-                for (entry, outcome, _) in answered {
-                    self.done(&entry.told, fate(&outcome));
+                for one in answered {
+                    self.done(&one.case.entry.told, one.fate());
                 }
                 return Ok(());
             }
@@ -335,7 +334,9 @@ impl<F: FnMut(&Told, Fate)> Run<'_, F> {
             let mut overtaken = Vec::new();
             for (one, result) in answered.into_iter().zip(results) {
                 let fate = match result {
-                    Imported::Done => fate(&one.1),
+                    Imported::Done => one.fate(),
+                    // It waits for a consent, as before.
+                    Imported::Unchanged if one.case.is_waiting => one.fate(),
                     Imported::Unchanged => Fate::Unchanged,
                     Imported::OthersAccount => Fate::Refused(Refusal::OthersAccount),
                     Imported::Unlinked => Fate::Refused(Refusal::Unlinked),
@@ -345,7 +346,7 @@ impl<F: FnMut(&Told, Fate)> Run<'_, F> {
                         continue;
                     }
                 };
-                self.done(&one.0.told, fate);
+                self.done(&one.case.entry.told, fate);
             }
             if !overtaken.is_empty() && tries >= WRITE_TRIES {
                 return Err(StoreError::Conflict.into());
@@ -356,8 +357,8 @@ impl<F: FnMut(&Told, Fate)> Run<'_, F> {
         Ok(())
     }
 
-    fn import(&self, (entry, outcome, replaces): &Answered) -> Import {
-        let token = outcome.as_ref().map_err(|(_, reason)| *reason);
+    fn import(&self, Answered { case, outcome }: &Answered) -> Import {
+        let (entry, token) = (&case.entry, outcome.as_ref().map_err(|(_, reason)| *reason));
         Import {
             id: entry.id,
             threads_user_id: entry.threads_user_id.clone(),
@@ -366,17 +367,22 @@ impl<F: FnMut(&Told, Fate)> Run<'_, F> {
             token: token.map(|proven| proven.sealed(self.service, self.app, entry.id)),
             begin_time: entry.begin_time,
             authorize_time: entry.authorize_time,
-            replaces: *replaces,
+            replaces: case.replaces,
         }
     }
 }
 
-/// A row, what is known of its token, and which attempt it may replace.
-type Answered = (Entry, Result<Proven, (Lack, StateReason)>, Option<i64>);
+/// A row, and what is known of its token.
+struct Answered {
+    case: Case,
+    outcome: Result<Proven, (Lack, StateReason)>,
+}
 
-fn fate(outcome: &Result<Proven, (Lack, StateReason)>) -> Fate {
-    match outcome {
-        Ok(_) => Fate::Active,
-        Err((lack, reason)) => Fate::ReauthorizationRequired(*lack, *reason),
+impl Answered {
+    fn fate(&self) -> Fate {
+        match self.outcome {
+            Ok(_) => Fate::Active,
+            Err((lack, reason)) => Fate::ReauthorizationRequired(lack, reason),
+        }
     }
 }

@@ -132,18 +132,13 @@ async fn open(from: &From, variables: &Variables) -> Result<(&'static str, Sourc
 
 /// Where the source is. Not from the command line, where everybody sees it.
 fn url(file: Option<&Path>, variables: &Variables) -> Result<DatabaseUrl, Failure> {
-    let text = match file {
-        Some(file) => {
-            fs::read_to_string(file).map_err(|error| format!("--url-file: {}: {error}", file.display()))?
-        }
-        None => {
-            let found = variables.iter().find(|(name, _)| name == URL_VARIABLE);
-            found.map(|(_, url)| url.clone()).ok_or_else(|| {
-                format!(
-                    "the source's database must be known: --url-file FILE, or the variable {URL_VARIABLE}"
-                )
-            })?
-        }
+    let text = if let Some(file) = file {
+        fs::read_to_string(file).map_err(|error| format!("--url-file: {}: {error}", file.display()))?
+    } else {
+        let found = variables.iter().find(|(name, _)| name == URL_VARIABLE).map(|(_, url)| url.clone());
+        found.ok_or_else(|| {
+            format!("the source's database must be known: --url-file FILE, or the variable {URL_VARIABLE}")
+        })?
     };
     Ok(DatabaseUrl::new(text.trim().to_owned()))
 }
@@ -195,15 +190,15 @@ impl Report {
         let file =
             private_file::create_private(file).map_err(|error| format!("--report: {shown}: {error}"))?;
         let mut writer = csv::Writer::from_writer(file);
-        let header = ["line", "user_id", "threads_user_id", "outcome", "reason", "what_to_do"];
+        let header = ["row", "user_id", "threads_user_id", "outcome", "reason", "what_to_do"];
         let result = writer.write_record(header);
         Ok(Self { shown, writer, result })
     }
 
     fn add(&mut self, told: &Told, fate: Fate) {
         let Some((reason, advice)) = fate.reason() else { return };
-        let line = told.line.map(|line| line.to_string()).unwrap_or_default();
-        let record = [&line, &told.user_id, &told.threads_user_id, fate.outcome(), reason, advice];
+        let number = told.number.map(|number| number.to_string()).unwrap_or_default();
+        let record = [&number, &told.user_id, &told.threads_user_id, fate.outcome(), reason, advice];
         if self.result.is_ok() {
             self.result = self.writer.write_record(record);
             if let Err(error) = &self.result {

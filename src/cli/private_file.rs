@@ -35,7 +35,7 @@ pub(crate) fn write_private(file: &Path, content: &[u8]) -> io::Result<()> {
 /// owner's alone, and gone unless it is kept: nobody takes half of it for the whole.
 pub(super) struct Fresh {
     out: File,
-    fresh: PathBuf,
+    place: PathBuf,
     target: PathBuf,
     is_kept: bool,
 }
@@ -44,11 +44,11 @@ impl Fresh {
     /// Begins one.
     pub(super) fn create(file: &Path) -> io::Result<Self> {
         let target = target(file);
-        let fresh = beside(&target, &format!(".{}.new", secret::hex(&secret::random::<8>())));
+        let place = beside(&target, &format!(".{}.new", secret::hex(&secret::random::<8>())));
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
         private(&mut options);
-        Ok(Self { out: options.open(&fresh)?, fresh, target, is_kept: false })
+        Ok(Self { out: options.open(&place)?, place, target, is_kept: false })
     }
 
     /// Takes over whose the old one is.
@@ -69,7 +69,7 @@ impl Fresh {
     /// Puts it in its place.
     pub(super) fn keep(mut self) -> io::Result<()> {
         self.out.sync_all()?;
-        fs::rename(&self.fresh, &self.target)?;
+        fs::rename(&self.place, &self.target)?;
         self.is_kept = true;
         Ok(())
     }
@@ -88,7 +88,7 @@ impl io::Write for Fresh {
 impl Drop for Fresh {
     fn drop(&mut self) {
         if !self.is_kept {
-            let _ = fs::remove_file(&self.fresh);
+            let _ = fs::remove_file(&self.place);
         }
     }
 }

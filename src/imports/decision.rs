@@ -8,7 +8,7 @@ use crate::store::imports::Standing;
 pub(super) enum Decision {
     /// Nothing.
     Done(Fate),
-    /// Threads is to be asked; see [`super::Open`].
+    /// Threads is to be asked; see [`super::Case`].
     Ask { replaces: Option<i64>, is_waiting: bool },
 }
 

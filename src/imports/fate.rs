@@ -6,8 +6,8 @@ use crate::states::StateReason;
 /// What a row was, for whoever is told of its fate.
 #[derive(Debug, Clone, Default)]
 pub struct Told {
-    /// On which line it stands, if it stands in a file.
-    pub line: Option<u64>,
+    /// Which row of a file it is, as a spreadsheet counts: that of the names is 1.
+    pub number: Option<u64>,
     /// The user, as the source names it.
     pub user_id: String,
     /// The person at Threads.

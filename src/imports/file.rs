@@ -53,6 +53,8 @@ pub struct File {
     /// Where each of [`COLUMNS`] stands.
     places: [Option<usize>; 9],
     width: usize,
+    /// How many rows have been read, with that of the names.
+    rows: u64,
 }
 
 impl File {
@@ -62,7 +64,7 @@ impl File {
     /// [`FileError`].
     pub fn open(path: &Path) -> Result<Self, FileError> {
         let shown = || path.display().to_string();
-        // A row with a field too few is told by its line, and stops no other.
+        // A row with a field too few is told by its number, and stops no other.
         let mut builder = ReaderBuilder::new();
         let mut reader = builder.flexible(true).from_path(path).map_err(|error| io_error(path, error))?;
         let header = reader.headers().map_err(|error| io_error(path, error))?.clone();
@@ -84,7 +86,7 @@ impl File {
             return Err(FileError::Header(shown(), problems.join(", ") + &known));
         }
         let places = COLUMNS.map(|column| names.iter().position(|name| name == column));
-        Ok(Self { path: path.to_owned(), reader, places, width: names.len() })
+        Ok(Self { path: path.to_owned(), reader, places, width: names.len(), rows: 1 })
     }
 
     /// How many rows there are.
@@ -103,43 +105,39 @@ impl File {
         Ok(total)
     }
 
-    /// The next rows, or the lines of those that cannot be taken apart; none at the
+    /// The next rows, or the numbers of those that cannot be taken apart; none at the
     /// end.
     pub(super) fn next(&mut self, limit: usize) -> Result<Vec<Result<Row, u64>>, FileError> {
         let mut rows = Vec::new();
         let mut record = StringRecord::new();
         while rows.len() < limit {
-            // The end of the row before: what is between the two are blank lines.
-            let line = self.reader.position().line();
+            let number = self.rows + 1;
             match self.reader.read_record(&mut record) {
                 Ok(false) => break,
                 Ok(true) => {
-                    let line = record.position().map_or(line, csv::Position::line);
                     rows.push(if record.len() == self.width {
-                        Ok(self.row(line, &record))
+                        Ok(self.row(number, &record))
                     } else {
-                        Err(line)
+                        Err(number)
                     });
                 }
                 // Not UTF-8.
-                Err(error) if !error.is_io_error() => {
-                    let line = error.position().map_or(line, csv::Position::line);
-                    rows.push(Err(line));
-                }
+                Err(error) if !error.is_io_error() => rows.push(Err(number)),
                 Err(error) => return Err(io_error(&self.path, error)),
             }
+            self.rows = number;
         }
         Ok(rows)
     }
 
-    fn row(&self, line: u64, record: &StringRecord) -> Row {
+    fn row(&self, number: u64, record: &StringRecord) -> Row {
         let mut values =
             self.places.map(|place| place.and_then(|place| record.get(place)).map(str::to_owned));
         let mut take =
             |name: &str| COLUMNS.iter().position(|column| *column == name).and_then(|i| values[i].take());
         let authorized_at = take("authorized_at");
         Row {
-            line: Some(line),
+            number: Some(number),
             user_id: take("user_id").unwrap_or_default(),
             threads_user_id: take("threads_user_id").unwrap_or_default().trim().to_owned(),
             access_token: take("access_token").map(AccessToken::new),

@@ -104,28 +104,20 @@ impl Times {
     /// and from then on is known.
     fn of(entry: &Entry, now: OffsetDateTime, minimum_age: Duration) -> Self {
         let latest = entry.issue_time.unwrap_or(now) + LONG_LIFETIME;
-        match entry.expire_time.map(|expire| expire.min(latest)).filter(|expire| *expire > now) {
-            Some(expire) => {
-                let issue = entry.issue_time.unwrap_or_else(|| (expire - LONG_LIFETIME).min(now));
-                let lives_short = entry.issue_time.is_none_or(|issue| expire - issue <= SHORT_LIFETIME);
-                let may_be_short = expire - now <= SHORT_LIFETIME && lives_short;
-                Self { may_be_short, ..Self::known(entry.id, issue, expire, minimum_age) }
-            }
-            None => {
-                // Older than sixty days it would not work: somebody refreshed it and did not write it down.
-                let issue = match entry.issue_time {
-                    Some(issue) if issue + LONG_LIFETIME <= now => now - minimum_age,
-                    issue => issue.unwrap_or(now),
-                };
-                let may_be_short = entry.issue_time.is_none_or(|issue| now - issue <= SHORT_LIFETIME);
-                Self {
-                    issue,
-                    expire: issue + LONG_LIFETIME,
-                    due: (issue + minimum_age).max(now),
-                    may_be_short,
-                }
-            }
+        let known = entry.expire_time.map(|expire| expire.min(latest)).filter(|expire| *expire > now);
+        if let Some(expire) = known {
+            let issue = entry.issue_time.unwrap_or_else(|| (expire - LONG_LIFETIME).min(now));
+            let lives_short = entry.issue_time.is_none_or(|issue| expire - issue <= SHORT_LIFETIME);
+            let may_be_short = expire - now <= SHORT_LIFETIME && lives_short;
+            return Self { may_be_short, ..Self::known(entry.id, issue, expire, minimum_age) };
         }
+        // Older than sixty days it would not work: somebody refreshed it and did not write it down.
+        let issue = match entry.issue_time {
+            Some(issue) if issue + LONG_LIFETIME <= now => now - minimum_age,
+            issue => issue.unwrap_or(now),
+        };
+        let may_be_short = entry.issue_time.is_none_or(|issue| now - issue <= SHORT_LIFETIME);
+        Self { issue, expire: issue + LONG_LIFETIME, due: (issue + minimum_age).max(now), may_be_short }
     }
 }
 

@@ -28,7 +28,7 @@ impl Source {
         }
     }
 
-    /// The next rows, or the lines of those that cannot be taken apart; none at the end.
+    /// The next rows, or the numbers of those that cannot be taken apart; none at the end.
     pub(super) async fn next(&mut self) -> Result<Vec<Result<Row, u64>>, SourceError> {
         match self {
             Self::Table(table) => Ok(table.next(TABLE_PAGE).await?.into_iter().map(Ok).collect()),

@@ -110,16 +110,13 @@ impl<W: Write> Sealer<W> {
         let mut header = String::from("age-encryption.org/v1\n");
         for recipient in recipients {
             let (share, wrapped) = wrap(&file_key, recipient).map_err(failed)?;
-            header += &format!(
-                "-> X25519 {}\n{}\n",
-                STANDARD_NO_PAD.encode(share),
-                STANDARD_NO_PAD.encode(wrapped)
-            );
+            let (share, wrapped) = (STANDARD_NO_PAD.encode(share), STANDARD_NO_PAD.encode(wrapped));
+            header.extend(["-> X25519 ", &share, "\n", &wrapped, "\n"]);
         }
         header += "---";
         let mac_key = derive(&[], &*file_key, b"header").map_err(failed)?;
         let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &*mac_key), header.as_bytes());
-        header += &format!(" {}\n", STANDARD_NO_PAD.encode(mac));
+        header.extend([" ", &STANDARD_NO_PAD.encode(mac), "\n"]);
         let nonce = secret::random::<16>();
         out.write_all(header.as_bytes())?;
         out.write_all(&nonce)?;

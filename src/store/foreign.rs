@@ -73,8 +73,8 @@ impl Kind {
 
 /// A row as its source holds it: nothing in it has been looked at.
 pub struct Row {
-    /// On which line it stands, if it stands in a file.
-    pub line: Option<u64>,
+    /// Which row of a file it is, as a spreadsheet counts: that of the names is 1.
+    pub number: Option<u64>,
     /// The user, as the source names it.
     pub user_id: String,
     /// The person at Threads.
@@ -170,7 +170,10 @@ pub struct Foreign {
     after: Option<(String, String)>,
 }
 
-/// A table that has the columns.
+/// The name of a column, the same in quotes, and its type.
+type Column = (String, String, String);
+
+/// A table.
 struct Table {
     name: String,
     /// Each as an expression that gives text, in the order of [`Kind::columns`].
@@ -266,7 +269,9 @@ impl Foreign {
 }
 
 async fn connect(url: &DatabaseUrl) -> Result<PgConnection, ForeignError> {
-    let options = foreign_options(url).map_err(|_| ForeignError::Url)?;
+    // sqlx would take any scheme.
+    let is_ours = ["postgres://", "postgresql://"].iter().any(|scheme| url.expose().starts_with(scheme));
+    let options = foreign_options(url).ok().filter(|_| is_ours).ok_or(ForeignError::Url)?;
     let connecting = timeout(CONNECT_MAX, PgConnection::connect_with(&options)).await;
     connecting
         .map_err(|_| ForeignError::Away("connecting took too long".to_owned()))?
@@ -275,7 +280,7 @@ async fn connect(url: &DatabaseUrl) -> Result<PgConnection, ForeignError> {
 
 /// Every table, with what it has and lacks.
 fn tables(kind: Kind, rows: &[PgRow]) -> Result<Vec<Table>, ForeignError> {
-    let mut columns: Vec<(String, Vec<(String, String, String)>)> = Vec::new();
+    let mut columns: Vec<(String, Vec<Column>)> = Vec::new();
     for row in rows {
         let table: String = row.try_get(0)?;
         let column = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
@@ -323,8 +328,8 @@ fn choose(kind: Kind, tables: Vec<Table>, named: Option<&str>) -> Result<Table, 
     match (fitting.pop(), fitting.is_empty()) {
         (Some(table), true) => Ok(table),
         (Some(last), false) => {
-            let names: Vec<&str> = fitting.iter().chain([&last]).map(|table| table.name.as_str()).collect();
-            Err(ForeignError::ManyTables { kind: owner, tables: names.join(", ") })
+            let list: Vec<&str> = fitting.iter().chain([&last]).map(|table| table.name.as_str()).collect();
+            Err(ForeignError::ManyTables { kind: owner, tables: list.join(", ") })
         }
         (None, _) => {
             let needed = kind.columns().into_iter().filter(|(_, is_needed, _)| *is_needed);
@@ -360,7 +365,7 @@ fn statements(table: &Table) -> (String, String) {
 fn read(row: &PgRow) -> sqlx::Result<Row> {
     let threads_user_id: String = row.try_get("person")?;
     Ok(Row {
-        line: None,
+        number: None,
         user_id: row.try_get("owner")?,
         threads_user_id,
         access_token: row.try_get::<Option<String>, _>("token")?.map(AccessToken::new),

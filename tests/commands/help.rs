@@ -6,9 +6,10 @@ use crate::run::run;
 fn it_tells_its_version_and_its_commands() {
     assert_eq!(run(&["--version"]).good(), format!("threads-identity {}", env!("CARGO_PKG_VERSION")));
     let help = run(&["--help"]).good();
-    for command in
-        ["dev", "serve", "migrate", "simulate", "keys", "callers", "audit", "erase", "doctor", "watch"]
-    {
+    for command in [
+        "dev", "serve", "migrate", "simulate", "keys", "callers", "audit", "erase", "import", "export",
+        "doctor", "watch",
+    ] {
         assert!(
             help.lines().any(|line| line.trim_start().starts_with(&format!("{command} "))),
             "{command}: {help}"
@@ -38,6 +39,11 @@ fn every_command_explains_itself() {
         (vec!["callers", "add"], "--roles"),
         (vec!["audit"], "--account"),
         (vec!["erase"], "--threads-ids"),
+        (vec!["import"], "better-auth"),
+        (vec!["import", "authjs"], "THREADS_IDENTITY_IMPORT_URL"),
+        (vec!["import", "better-auth"], "--provider"),
+        (vec!["import", "csv"], "threads_user_id"),
+        (vec!["export"], "--tokens-sealed-to"),
         (vec!["doctor"], "--offline"),
         (vec!["with-postgres"], "DATABASE_URL"),
     ] {

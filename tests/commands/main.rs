@@ -20,11 +20,15 @@ mod collector;
 mod dev;
 mod doctor;
 mod erase;
+mod export;
 #[path = "../it/forms.rs"]
 mod forms;
 mod help;
+mod import;
+mod import_rows;
 mod keys;
 mod leaks;
+mod makers;
 mod migrate;
 mod rotation;
 mod outbound;
