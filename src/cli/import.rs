@@ -48,7 +48,7 @@ pub(super) struct ImportArgs {
 
 #[derive(Debug, Subcommand)]
 enum From {
-    /// From the tables of Auth.js (`NextAuth`) in Postgres, which may be in use.
+    /// From the tables of Auth.js (NextAuth) in Postgres, which may be in use.
     ///
     /// The database's URL comes from --url-file, or from the variable
     /// `THREADS_IDENTITY_IMPORT_URL`. Nothing is written there.
@@ -157,10 +157,10 @@ fn conclude(args: &ImportArgs, tally: Tally, total: u64, done: Result<(), Stop>)
             "complete": done.is_ok(),
         }));
     } else {
-        let verb = if args.dry_run { "Would import" } else { "Imported" };
+        let trial = if args.dry_run { "A trial: nothing was written. " } else { "" };
         print(format_args!(
-            "{verb} {active} accounts with a token that works, and {reauthorization_required} whose person must \
-             consent again. {unchanged} were in already. {refused} of {total} rows were refused."
+            "{trial}{active} accounts are in with a token that works, {reauthorization_required} are in and their \
+             persons must consent again, {unchanged} were in already, {refused} of {total} rows were refused."
         ));
     }
     if let Err(stop) = done {

@@ -132,8 +132,8 @@ pub async fn note(
 }
 
 /// Everything that is stored of a user in an app, as a JSON object of lists by table.
-/// Every column of every row, also those that a later version adds, but for what
-/// is sealed or a hash, and for the names of other users. None: nothing is.
+/// Every column of every row that holds something, also those that a later version
+/// adds, but for what is sealed or a hash, and for the names of other users. None: nothing is.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -143,26 +143,26 @@ pub async fn of_user(pool: &Pool, app_id: &str, user_id: &str) -> Result<Option<
                select account_id from accounts where app_id = $1 and user_id = $2
            ), found as (
                select 'accounts' as place,
-                      to_jsonb(a) - array['token', 'previous_token', 'link_previous_user_id', 'refresh_attempt',
+                      jsonb_strip_nulls(to_jsonb(a)) - array['token', 'previous_token', 'link_previous_user_id', 'refresh_attempt',
                                           'refresh_lease_time'] as value, a.create_time as time
                from accounts a
                where app_id = $1 and user_id = $2
                union all
                select 'authorizations',
-                      to_jsonb(a) - array['answer_hash', 'short_lived_token', 'claim_id', 'claim_expire_time'],
+                      jsonb_strip_nulls(to_jsonb(a)) - array['answer_hash', 'short_lived_token', 'claim_id', 'claim_expire_time'],
                       a.create_time
                from authorizations a
                where app_id = $1 and user_id = $2
                union all
                select 'events',
-                      to_jsonb(e) - array['xid']
+                      jsonb_strip_nulls(to_jsonb(e)) - array['xid']
                           - case when e.user_id <> $2 then 'user_id' else '' end
                           - case when e.previous_user_id <> $2 then 'previous_user_id' else '' end,
                       e.event_time
                from events e
                where app_id = $1 and (user_id = $2 or previous_user_id = $2)
                union all
-               select 'audit', to_jsonb(t), t.audit_time
+               select 'audit', jsonb_strip_nulls(to_jsonb(t)), t.audit_time
                from audit t
                where app_id = $1
                  and (user_id = $2 or (user_id is null and account_id in (select account_id from mine)))

@@ -23,7 +23,7 @@ const READ_MAX: &str = "set local statement_timeout = '120s'";
 /// Whose tables they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Auth.js (`NextAuth`), by any adapter that stores to Postgres.
+    /// Auth.js (NextAuth), by any adapter that stores to Postgres.
     Authjs,
     /// better-auth.
     BetterAuth,
@@ -328,8 +328,9 @@ fn choose(kind: Kind, tables: Vec<Table>, named: Option<&str>) -> Result<Table, 
     match (fitting.pop(), fitting.is_empty()) {
         (Some(table), true) => Ok(table),
         (Some(last), false) => {
-            let list: Vec<&str> = fitting.iter().chain([&last]).map(|table| table.name.as_str()).collect();
-            Err(ForeignError::ManyTables { kind: owner, tables: list.join(", ") })
+            fitting.push(last);
+            let tables: Vec<&str> = fitting.iter().map(|table| table.name.as_str()).collect();
+            Err(ForeignError::ManyTables { kind: owner, tables: tables.join(", ") })
         }
         (None, _) => {
             let needed = kind.columns().into_iter().filter(|(_, is_needed, _)| *is_needed);

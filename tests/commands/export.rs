@@ -90,13 +90,25 @@ async fn tokens_leave_sealed_for_a_key_and_open_into_another_deployment() {
         let said = export(&target, &["--tokens-sealed-to", &file, "--out", out]).bad();
         assert!(said.contains(told) && !said.contains(&secret), "{said}");
     }
+    // More than is sealed together.
+    sqlx::raw_sql(
+        "insert into accounts (account_id, app_id, threads_user_id, user_id, state, state_reason, scopes, biography,
+                               profile_fetch_time, create_time, update_time, authorize_time)
+         select gen_random_uuid(), 'default', (1000 + n)::text, 'user-' || n, 'REAUTHORIZATION_REQUIRED',
+                'TOKEN_EXPIRED', '', repeat('x', 8000), now(), now(), now(), now()
+         from generate_series(1, 40) n",
+    )
+    .execute(&mut target.sql)
+    .await
+    .unwrap();
     let recipients = target.file("recipients", format!("# ours\n{recipient}\n"));
     assert_eq!(export(&target, &["--tokens-sealed-to", &recipients]).code, Some(2), "never to a terminal");
     let ended = export(&target, &["--tokens-sealed-to", &recipients, "--out", out]);
     assert_eq!(ended.code, Some(0), "{}", ended.err);
-    assert!(ended.err.contains("Wrote 4 accounts, 3 of them with their tokens"), "{}", ended.err);
+    assert!(ended.err.contains("Wrote 44 accounts, 3 of them with their tokens"), "{}", ended.err);
     assert_eq!(fs::metadata(out).unwrap().permissions().mode() & 0o777, 0o600);
     let sealed = fs::read(out).unwrap();
+    assert!(sealed.len() > 4 * 64 * 1024);
     let holds = |text: &str| sealed.windows(text.len()).any(|part| part == text.as_bytes());
     assert!(!holds("SIMSECRET") && !holds("maya.sim") && holds("-> X25519 "));
     assert_eq!(
@@ -113,7 +125,7 @@ async fn tokens_leave_sealed_for_a_key_and_open_into_another_deployment() {
     assert_eq!(makers.open_age(&secret, damaged.as_ref()), None);
     let opened = makers.open_age(&secret, out.as_ref()).unwrap();
     assert!(opened.contains("SIMSECRET"), "it opens");
-    assert_eq!(rows(&opened), 4);
+    assert_eq!(rows(&opened), 44);
 
     // Into a deployment of its own, with other keys, by the same Threads.
     let mut second = Target::new("export-second").await;
@@ -125,7 +137,7 @@ async fn tokens_leave_sealed_for_a_key_and_open_into_another_deployment() {
     fs::write(&config, text.replace(&second.setting.simulator.base_url(), &other)).unwrap();
     import.env("THREADS_IDENTITY_KEY", &second.setting.keyring);
     let done = end(import);
-    assert_eq!((tally(&done), done.code), ((3, 1, 0, 0), Some(0)), "{}", done.err);
+    assert_eq!((tally(&done), done.code), ((3, 41, 0, 0), Some(0)), "{}", done.err);
     for persona in PEOPLE {
         let person = target.person(persona);
         let (here, there) = (target.stored(&person).await.unwrap(), second.stored(&person).await.unwrap());
@@ -144,7 +156,7 @@ async fn tokens_leave_sealed_for_a_key_and_open_into_another_deployment() {
     let ended = export(&target, &["--tokens-sealed-to", &recipients, "--out", out]);
     assert_eq!(ended.code, Some(1));
     assert!(ended.err.contains("1 tokens do not open and were left out"), "{}", ended.err);
-    assert!(makers.open_age(&secret, out.as_ref()).is_some_and(|opened| rows(&opened) == 4));
+    assert!(makers.open_age(&secret, out.as_ref()).is_some_and(|opened| rows(&opened) == 44));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

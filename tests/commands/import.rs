@@ -135,6 +135,13 @@ pub fn reasons(report: &str) -> BTreeMap<String, (String, String)> {
     rows.map(|row| (row[2].clone(), (row[3].clone(), row[4].clone()))).collect()
 }
 
+/// The last block of a page in a language.
+fn shown(page: &str, language: &str) -> String {
+    let text = fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
+    let (_, block) = text.rsplit_once(&format!("```{language}\n")).unwrap();
+    block.split("```").next().unwrap().to_owned()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn people_who_signed_in_with_auth_js_are_brought_over() {
     let Some(makers) = Makers::get().await else { return };
@@ -213,6 +220,27 @@ async fn people_who_signed_in_with_auth_js_are_brought_over() {
     assert_eq!(target.count("select count(*) from events").await, 7);
     assert_eq!(dump(source.url()).await, kept, "nothing is written at the source");
     assert!(!fs::read_to_string(report).unwrap().contains("SIMSECRET"));
+
+    // And back, as the page says.
+    let (secret, recipient) = makers.age_key();
+    let (keys, out) = (target.file("recipients", recipient), target.setting.directory.path("out.age"));
+    let mut export = target.setting.beside_it(&["export", "--tokens-sealed-to", &keys, "--out"]);
+    export.arg(&out);
+    end(export).good();
+    let opened = makers.open_age(&secret, &out).unwrap();
+    let back = shown("docs/moving-from-authjs.md", "sql");
+    let (create, update) = back.split_once("\\copy moved from accounts.csv csv header\n").unwrap();
+    let mut sql = PgConnection::connect(source.url()).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut sql).await.unwrap();
+    let mut copy = sql.copy_in_raw("copy moved from stdin csv header").await.unwrap();
+    copy.send(opened.as_bytes()).await.unwrap();
+    copy.finish().await.unwrap();
+    let done = sqlx::raw_sql(sqlx::AssertSqlSafe(update)).execute(&mut sql).await.unwrap();
+    assert_eq!(done.rows_affected(), 3);
+    let known =
+        "select count(*) from accounts where provider = 'threads' and expires_at > extract(epoch from now())";
+    let known: i64 = sqlx::query_scalar(known).fetch_one(&mut sql).await.unwrap();
+    assert_eq!(known, 3, "the end of each that works is known now");
 }
 
 /// All rows of the source's accounts.
@@ -289,6 +317,18 @@ async fn tokens_that_better_auth_has_encrypted_are_told_apart() {
     assert_eq!(reasons(report)[&target.person("full")].1, "ACCESS_TOKEN_ENCRYPTED");
     assert!(fs::read_to_string(report).unwrap().contains("encryptOAuthTokens"));
     assert_eq!(target.count("select count(*) from accounts").await, 0);
+
+    // As the page says.
+    let program = shown("docs/moving-from-better-auth.md", "js");
+    let before = "import { betterAuth } from 'better-auth'
+import { configure } from './better-auth.mjs'
+import { order } from './browser.mjs'
+const { options, pool } = configure(await order())
+const auth = betterAuth(options)";
+    makers.run_shown(before, &(program + "await pool.end()\n"), &order, &target.setting.directory.0);
+    let file = target.setting.directory.path("accounts.csv");
+    let done = target.import(None, &["csv", file.to_str().unwrap()]);
+    assert_eq!((tally(&done), done.code), ((1, 0, 0, 0), Some(0)), "{}", done.err);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -51,6 +51,18 @@ impl Makers {
         serde_json::from_slice(&ended.stdout).unwrap_or_else(|why| panic!("{program}: {why}: {err}"))
     }
 
+    /// Runs a program that a page shows, in a folder of the test's, after these lines.
+    pub fn run_shown(&self, before: &str, program: &str, order: &Value, folder: &Path) {
+        let name = format!("shown-{}.mjs", std::process::id());
+        fs::write(self.0.join(&name), format!("{before}\n{program}")).unwrap();
+        let mut child = self.node(&name);
+        let mut child = child.current_dir(folder).stdin(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(order.to_string().as_bytes()).unwrap();
+        let ended = child.wait_with_output().unwrap();
+        fs::remove_file(self.0.join(&name)).unwrap();
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    }
+
     /// A key of age: the secret half, and the recipient.
     pub fn age_key(&self) -> (String, String) {
         let made = self.node("open-age.mjs").arg("generate").output().unwrap();

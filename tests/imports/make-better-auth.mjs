@@ -3,50 +3,12 @@
 
 import { betterAuth } from "better-auth"
 import { getMigrations } from "better-auth/db/migration"
-import { genericOAuth } from "better-auth/plugins/generic-oauth"
-import pg from "pg"
+import { configure } from "./better-auth.mjs"
 import { Browser, consent, order } from "./browser.mjs"
 
-const { database_url, threads, client_id, client_secret, origin, flow, rows, encrypt } = await order()
-const pool = new pg.Pool({ connectionString: database_url })
-
-const options = {
-  database: pool,
-  baseURL: origin,
-  secret: "a-secret-of-the-test-and-of-nothing-else",
-  logger: { level: "error" },
-  telemetry: { enabled: false },
-  account: { encryptOAuthTokens: Boolean(encrypt) },
-  plugins: [
-    genericOAuth({
-      config: [
-        {
-          providerId: "threads",
-          clientId: client_id,
-          clientSecret: client_secret,
-          authorizationUrl: `${threads}/oauth/authorize`,
-          tokenUrl: `${threads}/oauth/access_token`,
-          scopes: ["threads_basic"],
-          pkce: false,
-          authentication: "post",
-          getUserInfo: async (tokens) => {
-            const response = await fetch(`${threads}/v1.0/me?fields=id,username`, {
-              headers: { authorization: `Bearer ${tokens.accessToken}` },
-            })
-            const person = await response.json()
-            // Threads gives no e-mail address; better-auth wants one.
-            return {
-              id: person.id,
-              name: person.username,
-              email: `${person.id}@threads.invalid`,
-              emailVerified: false,
-            }
-          },
-        },
-      ],
-    }),
-  ],
-}
+const ordered = await order()
+const { threads, origin, flow, rows } = ordered
+const { options, pool } = configure(ordered)
 const { runMigrations } = await getMigrations(options)
 await runMigrations()
 const auth = betterAuth(options)
