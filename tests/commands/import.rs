@@ -224,9 +224,8 @@ async fn people_who_signed_in_with_auth_js_are_brought_over() {
     // And back, as the page says.
     let (secret, recipient) = makers.age_key();
     let (keys, out) = (target.file("recipients", recipient), target.setting.directory.path("out.age"));
-    let mut export = target.setting.beside_it(&["export", "--tokens-sealed-to", &keys, "--out"]);
-    export.arg(&out);
-    end(export).good();
+    let arguments = ["export", "--tokens-sealed-to", &keys, "--out", out.to_str().unwrap()];
+    end(target.setting.beside_it(&arguments)).good();
     let opened = makers.open_age(&secret, &out).unwrap();
     let back = shown("docs/moving-from-authjs.md", "sql");
     let (create, update) = back.split_once("\\copy moved from accounts.csv csv header\n").unwrap();
@@ -347,8 +346,8 @@ async fn a_source_that_cannot_be_read_is_told_from_one_that_is_empty() {
     );
     let said = target.import(Some(&source), &["authjs", "--table", "users"]).bad();
     assert!(said.contains("--table: public.users lacks a column of Auth.js's accounts: provider"), "{said}");
-    for nowhere in ["accounst", "x y", "\"", "a.b.c.d"] {
-        let said = target.import(Some(&source), &["authjs", "--table", nowhere]).bad();
+    for unknown in ["accounst", "x y", "\"", "a.b.c.d"] {
+        let said = target.import(Some(&source), &["authjs", "--table", unknown]).bad();
         assert!(said.contains("--table: the source has no table"), "{said}");
     }
     let said = target.import(None, &["authjs"]).bad();

@@ -222,6 +222,46 @@ async fn of_two_users_with_one_threads_account_the_first_has_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_deployment_says_of_an_account_is_heeded() {
+    let mut target = Target::new("import-states").await;
+    let rows = format!(
+        "account_id,user_id,threads_user_id,state,state_reason,access_token,username\n\
+         x,one,{},UNLINKED,UNLINKED_BY_CALLER,,\nx,two,{},REAUTHORIZATION_REQUIRED,ACCESS_REVOKED,,old\n\
+         x,three,{},ACTIVE,,{},old\nx,four,1,REAUTHORIZATION_REQUIRED,BORED,,\n",
+        target.person("full"),
+        target.person("bare"),
+        target.person("home"),
+        target.token("home", 5 * 86400).await,
+    );
+    let (file, report) = (target.file("in.csv", rows), target.file("report.csv", ""));
+    let done = target.import(None, &["csv", &file, "--report", &report]);
+    assert_eq!((tally(&done), done.code), ((1, 1, 1, 1), Some(1)), "{}", done.err);
+    assert_eq!(target.stored(&target.person("full")).await, None);
+    let stored = target.stored(&target.person("bare")).await.unwrap();
+    assert_eq!((stored.reason.as_deref(), stored.username), (Some("ACCESS_REVOKED"), None));
+    assert_ne!(target.stored(&target.person("home")).await.unwrap().username.as_deref(), Some("old"));
+    assert_eq!(reasons(&report)["1"].1, "STATE_REASON_INVALID");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_that_is_to_be_quiet_for_long_ends_the_run() {
+    let mut target = Target::new("import-quiet").await;
+    let (full, bare) = (target.person("full"), target.person("bare"));
+    let rows = format!(
+        "one,{full},{},,,,\ntwo,{bare},{},,,,\n",
+        target.token("full", 5 * 86400).await,
+        target.token("bare", 5 * 86400).await
+    );
+    let file = target.file("in.csv", HEADER.to_owned() + &rows);
+    target.controls().knobs(|knobs| knobs.headers = vec![("Retry-After".to_owned(), "1140".to_owned())]);
+    target.controls().throttle_app("990602627938098", 3600);
+    let done = target.import(None, &["csv", &file]);
+    assert_eq!((tally(&done), done.code), ((0, 0, 0, 0), Some(1)));
+    assert!(done.err.contains("Threads asks the app to be quiet for 19 minutes"), "{}", done.err);
+    assert_eq!(target.count("select count(*) from accounts").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_ends_the_run_and_makes_nobody_consent_again() {
     let mut target = Target::new("import-outage").await;
     let (full, bare) = (target.person("full"), target.person("bare"));
