@@ -98,7 +98,14 @@ pub(super) fn create_private(file: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
     private(&mut options);
-    options.open(file)
+    let out = options.open(file)?;
+    // One that was there already may be open to others.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        out.set_permissions(fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(out)
 }
 
 /// Where a file stands, behind all links.

@@ -168,8 +168,9 @@ async fn people_who_signed_in_with_auth_js_are_brought_over() {
     assert_eq!((tally(&tried), tried.code), ((3, 2, 0, 2), Some(1)), "{}", tried.err);
     assert_eq!(target.count("select count(*) from accounts").await, 0);
 
-    let report = target.setting.directory.path("report.csv");
-    let report = report.to_str().unwrap();
+    let report = target.file("report.csv", "of before");
+    fs::set_permissions(&report, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let report = report.as_str();
     let done = target.import(Some(&source), &["authjs", "--report", report]);
     assert_eq!((tally(&done), done.code), ((3, 2, 0, 2), Some(1)), "{}", done.err);
     assert!(done.err.contains("2 rows were refused: see "), "{}", done.err);
@@ -381,4 +382,18 @@ async fn a_source_that_cannot_be_read_is_told_from_one_that_is_empty() {
     let other =
         target.import(Some(&source), &["authjs", "--table", "drizzle.account", "--provider", "threads2"]);
     assert_eq!(tally(&other), (0, 0, 0, 0));
+
+    // More than a page, out of order; of two rows of one account and user only one counts.
+    let many = "
+        truncate drizzle.account;
+        insert into drizzle.account
+        select '00000000-0000-0000-0000-000000000001', 'threads', (10000 + n * 7919 % 4500)::text, null, null
+        from generate_series(1, 4600) n";
+    sqlx::raw_sql(many).execute(&mut sql).await.unwrap();
+    let mut target = target;
+    for _ in 0..2 {
+        let all = target.import(Some(&source), &["authjs", "--table", "drizzle.account"]);
+        assert_eq!((tally(&all), all.code), ((0, 4500, 0, 0), Some(0)), "{}", all.err);
+        assert_eq!(target.count("select count(*) from accounts").await, 4500);
+    }
 }

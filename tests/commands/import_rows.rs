@@ -5,10 +5,15 @@ use std::fs;
 use std::time::Duration;
 
 use sqlx::Connection as _;
-use threads_identity::simulator::{Endpoint, Fault, Persona};
+use threads_identity::ids::ThreadsUserId;
+use threads_identity::proto::v1::access_token_service_client::AccessTokenServiceClient;
+use threads_identity::proto::v1::{AuthorizationOutcome, FetchAccessTokenRequest};
+use threads_identity::sealing::Keyring;
+use threads_identity::simulator::{Decision, Endpoint, Fault, Persona};
 
 use crate::import::{Target, reasons, tally};
 use crate::run::{Running, end};
+use crate::serve::Service;
 
 impl Target {
     pub fn file(&self, name: &str, text: impl AsRef<[u8]>) -> String {
@@ -241,6 +246,43 @@ async fn what_another_deployment_says_of_an_account_is_heeded() {
     assert_eq!((stored.reason.as_deref(), stored.username), (Some("ACCESS_REVOKED"), None));
     assert_ne!(target.stored(&target.person("home")).await.unwrap().username.as_deref(), Some("old"));
     assert_eq!(reasons(&report)["1"].1, "STATE_REASON_INVALID");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_in_is_served_and_a_consent_fills_in_what_was_missing() {
+    let mut target = Target::new("import-served").await;
+    let (home, full) = (target.person("home"), target.person("full"));
+    let token = target.token("home", 5 * 86400).await;
+    let rows = format!("user_id,threads_user_id,access_token\none,{home},{token}\ntwo,{full},THdead\n");
+    let file = target.file("in.csv", rows);
+    let service = Service::start(target.setting.serve(), &target.setting.key).await;
+    // Beside the service.
+    assert_eq!(tally(&target.import(None, &["csv", &file])), (1, 1, 0, 0));
+
+    let id = |person: &str| {
+        let keyring = Keyring::parse(&target.setting.keyring).unwrap();
+        keyring.id_key().account_id("default", &ThreadsUserId::parse(person).unwrap()).to_string()
+    };
+    let wish = |user: &str, person: &str| FetchAccessTokenRequest {
+        account_id: id(person),
+        user_id: user.to_owned(),
+        ..FetchAccessTokenRequest::default()
+    };
+    let mut tokens = AccessTokenServiceClient::new(service.channel.clone());
+    let fetched = tokens.fetch_access_token(service.request(wish("one", &home))).await.unwrap().into_inner();
+    assert_eq!((fetched.access_token, fetched.threads_user_id), (token, home.clone()));
+    let refused = tokens.fetch_access_token(service.request(wish("two", &full))).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{refused:?}");
+
+    let created = service.create("two").await;
+    let consent = target.controls().consent(&created.authorization_url, "full", Decision::Allow).unwrap();
+    let done = service.complete(&consent, "two").await;
+    assert_eq!(done.outcome(), AuthorizationOutcome::Reauthorized);
+    let fetched = tokens.fetch_access_token(service.request(wish("two", &full))).await.unwrap().into_inner();
+    assert_eq!(fetched.threads_user_id, full);
+    assert_eq!(target.stored(&full).await.unwrap().kinds, "LINKED REAUTHORIZATION_REQUIRED REAUTHORIZED");
+    // What the old system still has takes nothing away.
+    assert_eq!(tally(&target.import(None, &["csv", &file])), (0, 0, 2, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -94,6 +94,9 @@ fn fetch() -> Result<PathBuf, String> {
     let stamp = folder.join("fetched");
     for entry in fs::read_dir(&source).unwrap() {
         let path = entry.unwrap().path();
+        if path.is_dir() {
+            continue;
+        }
         fs::copy(&path, folder.join(path.file_name().unwrap())).map_err(|why| why.to_string())?;
     }
     if fs::read(&stamp).is_ok_and(|fetched| fetched == lock) {
