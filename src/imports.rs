@@ -20,6 +20,7 @@ use crate::states::{AccountState, StateReason};
 use crate::store::StoreError;
 use crate::store::foreign::Row;
 use crate::store::imports::{self, Import, Imported, Standing};
+use crate::threads::{Class, Failure, Limited};
 
 mod decision;
 mod entry;
@@ -220,6 +221,7 @@ impl<F: FnMut(&Told, Fate)> Run<'_, F> {
     /// Asks Threads about each, at the pace, and again about those of which it said
     /// nothing.
     async fn ask(&mut self, mut open: Vec<Case>, imports: &mut Vec<Answered>) -> Result<(), Stop> {
+        let (mut limited, mut why) = (Vec::new(), String::new());
         for wait in WAITS.into_iter().map(Some).chain([None]) {
             let (service, app, is_trial) = (self.service, self.app, self.plan.dry_run);
             let paced = stream::unfold((&mut self.pace, open.into_iter()), async |(pace, mut rest)| {
@@ -237,24 +239,22 @@ impl<F: FnMut(&Told, Fate)> Run<'_, F> {
                 (case, proof)
             });
             let answers: Vec<(Case, Option<Proof>)> = proofs.buffer_unordered(CALLS_MAX).collect().await;
-            let (mut silent, mut why) = (Vec::new(), String::new());
+            let mut silent = Vec::new();
             for (case, proof) in answers {
                 let Some(proof) = proof else { continue };
-                match self.take(case, proof, imports) {
-                    None => {}
-                    Some((case, failure)) => {
-                        why = failure;
-                        silent.push(case);
-                    }
-                }
+                let Some((case, failure)) = self.take(case, proof, imports) else { continue };
+                why = failure.to_string();
+                // Whom Threads limits is not asked about again: that would be what it asks not to do.
+                let is_limited = failure.class == Class::RateLimited(Limited::Account);
+                if is_limited { limited.push(case) } else { silent.push(case) }
             }
             if service.stopping.is_cancelled() {
                 return Err(Stop::Asked);
             }
-            if silent.is_empty() {
-                return Ok(());
-            }
-            let Some(wait) = wait else { return self.give_up(silent, why, imports).await };
+            let Some(wait) = wait.filter(|_| !silent.is_empty()) else {
+                silent.append(&mut limited);
+                return self.give_up(silent, why, imports).await;
+            };
             let pause = app.threads.pause().unwrap_or_default();
             if pause > PAUSE_MAX {
                 return Err(Stop::Paused(pause));
@@ -269,7 +269,7 @@ impl<F: FnMut(&Told, Fate)> Run<'_, F> {
     }
 
     /// Takes Threads' word about a row; gives the row back if there was none.
-    fn take(&mut self, case: Case, proof: Proof, imports: &mut Vec<Answered>) -> Option<(Case, String)> {
+    fn take(&mut self, case: Case, proof: Proof, imports: &mut Vec<Answered>) -> Option<(Case, Failure)> {
         match proof {
             Proof::Works(proven) => {
                 self.witness = Some(case.entry.clone());
@@ -277,7 +277,7 @@ impl<F: FnMut(&Told, Fate)> Run<'_, F> {
             }
             Proof::Dead(reason) => imports.push(Answered { case, outcome: Err((Lack::Dead, reason)) }),
             Proof::OtherPerson => self.done(&case.entry.told, Fate::Refused(Refusal::Mismatch)),
-            Proof::Silent(failure) => return Some((case, failure.to_string())),
+            Proof::Silent(failure) => return Some((case, failure)),
         }
         None
     }
@@ -291,6 +291,12 @@ impl<F: FnMut(&Told, Fate)> Run<'_, F> {
         why: String,
         imports: &mut Vec<Answered>,
     ) -> Result<(), Stop> {
+        if silent.is_empty() {
+            return Ok(());
+        }
+        if self.app.threads.is_away() {
+            return Err(Stop::Silent(why));
+        }
         let is_here = |case: &Case| case.is_waiting || case.replaces.is_some();
         let (here, new): (Vec<Case>, Vec<Case>) = silent.into_iter().partition(is_here);
         if !new.is_empty() {
@@ -314,7 +320,9 @@ impl<F: FnMut(&Told, Fate)> Run<'_, F> {
         while !answered.is_empty() {
             if self.plan.dry_run {
                 for one in answered {
-                    self.done(&one.case.entry.told, one.fate());
+                    // What is ACTIVE here stays so.
+                    let is_kept = one.outcome.is_err() && one.case.replaces.is_some();
+                    self.done(&one.case.entry.told, if is_kept { Fate::Unchanged } else { one.fate() });
                 }
                 return Ok(());
             }

@@ -349,6 +349,7 @@ async fn what_threads_says_nothing_of_comes_in_to_be_consented_to_and_is_mended_
     let done = target.import(None, &["csv", &file, "--report", &report]);
     assert_eq!((tally(&done), done.code), ((1, 1, 0, 0), Some(0)), "{}", done.err);
     assert_eq!(reasons(&report)[&work].1, "TOKEN_UNPROVEN");
+    assert!(target.controls().violations().is_empty(), "{:?}", target.controls().violations());
     assert_eq!(target.stored(&work).await.unwrap().state, "REAUTHORIZATION_REQUIRED");
     target.controls().advance(7200);
     let done = target.import(None, &["csv", &file]);
