@@ -15,12 +15,15 @@ use crate::telemetry;
 mod accounts;
 mod advice;
 mod audit;
+mod beside;
 mod callers;
 mod client;
 mod core_dumps;
 mod doctor;
 mod erase;
 mod examples;
+mod export;
+mod import;
 mod keys;
 mod link;
 mod manual;
@@ -119,6 +122,17 @@ enum Command {
     /// interrupted and repeated: what is erased is not found again.
     #[command(after_help = examples::ERASE)]
     Erase(erase::EraseArgs),
+    /// Bring accounts over from Auth.js, from better-auth or from a CSV file.
+    ///
+    /// Reads each token's profile at Threads once, and stores what works. May be
+    /// interrupted and repeated: what is in is passed over. Exits with 1 if a row is
+    /// refused, or if it ended early.
+    #[command(after_help = examples::IMPORT)]
+    Import(import::ImportArgs),
+    /// Take accounts out, with their tokens if you say so, or all that is stored of
+    /// one user.
+    #[command(after_help = examples::EXPORT)]
+    Export(export::ExportArgs),
     /// Look at configuration, database, keys, clock and apps, and say what is wrong
     /// with them and what to do.
     ///
@@ -228,9 +242,10 @@ impl Cli {
 
     fn dispatch(self, variables: &Variables) -> Result<ExitCode, Box<dyn std::error::Error + Send + Sync>> {
         let filter = variables.iter().find(|(name, _)| name == "RUST_LOG").map(|(_, value)| value.as_str());
-        let log = |format, default| telemetry::init(format, filter, default);
+        if let Some(default) = self.command.log_level() {
+            telemetry::init(LogFormat::Text, filter, default);
+        }
         let done = match self.command {
-            // It starts its own log, by its configuration.
             Command::Serve(args) => {
                 let runtime = runtime()?;
                 let served =
@@ -240,59 +255,49 @@ impl Cli {
                 served
             }
             Command::Migrate(args) => {
-                log(LogFormat::Text, "warn");
                 let file = args.config.config.as_deref();
                 runtime()?.block_on(serve::migrate(file, args.after_restore, variables))
             }
-            Command::Link(args) => {
-                log(LogFormat::Text, "warn");
-                runtime()?.block_on(link::run(args, variables))
-            }
-            Command::Accounts(args) => {
-                log(LogFormat::Text, "warn");
-                runtime()?.block_on(accounts::run(args, variables))
-            }
-            Command::Profile(args) => {
-                log(LogFormat::Text, "warn");
-                runtime()?.block_on(profile::run(args, variables))
-            }
-            Command::Watch(args) => {
-                log(LogFormat::Text, "warn");
-                runtime()?.block_on(watch::run(args, variables))
-            }
-            Command::Audit(args) => {
-                log(LogFormat::Text, "warn");
-                runtime()?.block_on(audit::run(args, variables))
-            }
-            Command::Erase(args) => {
-                log(LogFormat::Text, "warn");
-                runtime()?.block_on(erase::run(args, variables))
-            }
+            Command::Link(args) => runtime()?.block_on(link::run(args, variables)),
+            Command::Accounts(args) => runtime()?.block_on(accounts::run(args, variables)),
+            Command::Profile(args) => runtime()?.block_on(profile::run(args, variables)),
+            Command::Watch(args) => runtime()?.block_on(watch::run(args, variables)),
+            Command::Audit(args) => runtime()?.block_on(audit::run(args, variables)),
+            Command::Erase(args) => runtime()?.block_on(erase::run(args, variables)),
+            Command::Import(args) => runtime()?.block_on(import::run(args, variables)),
+            Command::Export(args) => runtime()?.block_on(export::run(args, variables)),
             Command::Keys(command) => runtime()?.block_on(keys::run(command, variables)),
             Command::Callers(command) => callers::run(&command),
             Command::Completions(args) => manual::completions(&args, &Self::command()),
             Command::Man(args) => manual::man(&args, &Self::command()),
-            Command::Doctor(args) => {
-                // What fails is told as a finding.
-                log(LogFormat::Text, "off");
-                return runtime()?.block_on(doctor::run(args, variables));
-            }
+            Command::Doctor(args) => return runtime()?.block_on(doctor::run(args, variables)),
             #[cfg(feature = "simulator")]
-            Command::Dev(args) => {
-                log(LogFormat::Text, "warn");
-                runtime()?.block_on(crate::dev::run(&args, variables))
-            }
+            Command::Dev(args) => runtime()?.block_on(crate::dev::run(&args, variables)),
             #[cfg(feature = "simulator")]
-            Command::Simulate(args) => {
-                log(LogFormat::Text, "warn");
-                runtime()?.block_on(simulate::run(args))
-            }
+            Command::Simulate(args) => runtime()?.block_on(simulate::run(args)),
             #[cfg(feature = "simulator")]
             Command::WithPostgres(args) => {
                 return runtime()?.block_on(crate::dev::with_postgres(&args.command, variables));
             }
         };
         done.map(|()| ExitCode::SUCCESS)
+    }
+}
+
+impl Command {
+    /// From which level on it logs, unless `RUST_LOG` says otherwise. `None`: it starts
+    /// its own log, or needs none.
+    fn log_level(&self) -> Option<&'static str> {
+        match self {
+            Self::Serve(_) | Self::Keys(_) | Self::Callers(_) | Self::Completions(_) | Self::Man(_) => None,
+            #[cfg(feature = "simulator")]
+            Self::WithPostgres(_) => None,
+            // What fails is told as a finding.
+            Self::Doctor(_) => Some("off"),
+            // What fails is told as a row.
+            Self::Import(_) => Some("error"),
+            _ => Some("warn"),
+        }
     }
 }
 

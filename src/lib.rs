@@ -18,7 +18,7 @@
 //! URL and completes what comes back, the heart of it all; [`tokens`] hands a token
 //! out; [`profiles`] reads a profile, anew if it is too old; [`refresher`] attempts
 //! what is due, for ever; [`housekeeping`] removes what has had its time, and
-//! measures.
+//! measures; [`imports`] brings accounts in from elsewhere, [`exports`] takes them out.
 //!
 //! **The bag**, [`service`], holds what any flow may need, built once and passed
 //! by reference.
@@ -68,6 +68,8 @@ pub mod tokens;
 pub mod profiles;
 pub mod refresher;
 pub mod housekeeping;
+pub mod imports;
+pub mod exports;
 
 // The bag.
 pub mod service;

@@ -112,7 +112,11 @@ async fn check(service: &Service) -> Result<(), Unfit> {
     deployment::check(&service.store.pool, &fingerprint, service.clock.now()).await
 }
 
-async fn look(service: &Service) -> Result<Obstacle, Unfit> {
+/// Looks once at what is in the way of work.
+///
+/// # Errors
+/// [`Unfit`], never for a database that is merely away.
+pub async fn look(service: &Service) -> Result<Obstacle, Unfit> {
     match check(service).await {
         Ok(()) => {}
         Err(Unfit::Store(error)) => {

@@ -23,6 +23,7 @@ use crate::secret;
 
 mod keyring;
 mod live;
+pub mod recipients;
 
 pub use keyring::{ChangeError, KeyDescription, Keyring, KeyringError};
 pub use live::{LiveKeyring, ReplaceError};

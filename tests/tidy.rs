@@ -32,6 +32,8 @@ const RINGS: [(&str, &[&str]); 6] = [
             "profiles",
             "refresher",
             "housekeeping",
+            "imports",
+            "exports",
         ],
     ),
     ("edges", &["listener", "grpc", "web", "readiness", "ops", "serve", "doctor"]),
@@ -45,8 +47,9 @@ const ISLANDS: [&str; 2] = ["simulator", "postgres"];
 const LINES_MAX: usize = 400;
 
 /// Where no constant text is to be had: the name of a database or of a role, or
-/// a role's password, cannot be a parameter of a statement.
-const UNCHECKED_SQL: &str = "src/postgres";
+/// a role's password, cannot be a parameter of a statement, and nor can the name of
+/// a table that is not ours.
+const UNCHECKED_SQL: [&str; 2] = ["src/postgres", "src/store/foreign.rs"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -313,7 +316,8 @@ fn lines_that(are_so: impl Fn(&str) -> bool) -> Vec<String> {
 fn sql_is_checked_when_it_is_compiled() {
     let mut wrong = Vec::new();
     for (file, text) in sources() {
-        if !file.starts_with(UNCHECKED_SQL) && without_tests(&text).contains("AssertSqlSafe") {
+        let is_allowed = UNCHECKED_SQL.iter().any(|place| file.starts_with(place));
+        if !is_allowed && without_tests(&text).contains("AssertSqlSafe") {
             wrong.push(file);
         }
     }

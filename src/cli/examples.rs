@@ -119,6 +119,32 @@ Examples:
   threads-identity erase --export > ledger.jsonl    # beside each backup
   threads-identity erase --replay ledger.jsonl      # after a restore";
 
+pub(super) const IMPORT: &str = "\
+Examples:
+  threads-identity import authjs --url-file source.url --dry-run --report rows.csv
+  threads-identity import better-auth --url-file source.url --report rows.csv
+  threads-identity import csv accounts.csv --app default";
+
+pub(super) const IMPORT_AUTHJS: &str = "\
+Examples:
+  threads-identity import authjs --url-file source.url --dry-run
+  threads-identity import authjs --url-file source.url --table auth.accounts --rate 20 --report rows.csv";
+
+pub(super) const IMPORT_BETTER_AUTH: &str = "\
+Examples:
+  threads-identity import better-auth --url-file source.url --dry-run
+  threads-identity import better-auth --url-file source.url --report rows.csv";
+
+pub(super) const IMPORT_CSV: &str = "\
+Examples:
+  threads-identity import csv accounts.csv --report rows.csv";
+
+pub(super) const EXPORT: &str = "\
+Examples:
+  threads-identity export --out accounts.csv
+  threads-identity export --tokens-sealed-to recipients.txt --out accounts.csv.age
+  threads-identity export --user user-1    # all that is stored of one person, without tokens";
+
 pub(super) const DOCTOR: &str = "\
 Examples:
   threads-identity doctor --config threads-identity.toml

@@ -25,32 +25,87 @@ pub(super) fn hold(file: &Path) -> io::Result<File> {
 /// keeps its owner, where we may give it away, and what its group may do, but nothing
 /// that everybody might. What is reached through a link is changed where it stands.
 pub(crate) fn write_private(file: &Path, content: &[u8]) -> io::Result<()> {
-    let target = target(file);
-    let fresh = beside(&target, &format!(".{}.new", secret::hex(&secret::random::<8>())));
-    let written = write_fresh(&fresh, &target, content).and_then(|()| fs::rename(&fresh, &target));
-    if written.is_err() {
-        let _ = fs::remove_file(&fresh);
-    }
-    written
+    let mut fresh = Fresh::create(file)?;
+    fresh.write_all(content)?;
+    fresh.inherit()?;
+    fresh.keep()
 }
 
-fn write_fresh(fresh: &Path, target: &Path, content: &[u8]) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    private(&mut options);
-    let mut out = options.open(fresh)?;
-    out.write_all(content)?;
-    #[cfg(unix)]
-    if let Ok(old) = fs::metadata(target) {
-        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
-        // Only root may give a file away; whoever else changes it is its owner already.
-        let _ = fchown(&out, Some(old.uid()), Some(old.gid()));
-        // Open to everybody, it was nobody's decision what the group may.
-        let everybody = old.mode() % 0o10;
-        let mode = if everybody == 0 { old.mode() & 0o770 } else { 0o600 };
-        out.set_permissions(fs::Permissions::from_mode(mode))?;
+/// A file that is being written beside the place where it will stand. It is its
+/// owner's alone, and gone unless it is kept: nobody takes half of it for the whole.
+pub(super) struct Fresh {
+    out: File,
+    place: PathBuf,
+    target: PathBuf,
+    is_kept: bool,
+}
+
+impl Fresh {
+    /// Begins one.
+    pub(super) fn create(file: &Path) -> io::Result<Self> {
+        let target = target(file);
+        let place = beside(&target, &format!(".{}.new", secret::hex(&secret::random::<8>())));
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        private(&mut options);
+        Ok(Self { out: options.open(&place)?, place, target, is_kept: false })
     }
-    out.sync_all()
+
+    /// Takes over whose the old one is.
+    fn inherit(&self) -> io::Result<()> {
+        #[cfg(unix)]
+        if let Ok(old) = fs::metadata(&self.target) {
+            use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
+            // Only root may give a file away; whoever else changes it is its owner already.
+            let _ = fchown(&self.out, Some(old.uid()), Some(old.gid()));
+            // Open to everybody, it was nobody's decision what the group may.
+            let everybody = old.mode() % 0o10;
+            let mode = if everybody == 0 { old.mode() & 0o770 } else { 0o600 };
+            self.out.set_permissions(fs::Permissions::from_mode(mode))?;
+        }
+        Ok(())
+    }
+
+    /// Puts it in its place.
+    pub(super) fn keep(mut self) -> io::Result<()> {
+        self.out.sync_all()?;
+        fs::rename(&self.place, &self.target)?;
+        self.is_kept = true;
+        Ok(())
+    }
+}
+
+impl io::Write for Fresh {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.out.write(data)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            let _ = fs::remove_file(&self.place);
+        }
+    }
+}
+
+/// Begins a file that is its owner's alone, and grows where it stands.
+pub(super) fn create_private(file: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    private(&mut options);
+    let out = options.open(file)?;
+    // One that was there already may be open to others.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        out.set_permissions(fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(out)
 }
 
 /// Where a file stands, behind all links.

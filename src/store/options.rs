@@ -20,6 +20,14 @@ pub struct UrlError;
 /// # Errors
 /// If the URL cannot be read.
 pub fn connect_options(url: &DatabaseUrl) -> Result<PgConnectOptions, UrlError> {
+    Ok(foreign_options(url)?.options(LIMITS))
+}
+
+/// The same for a database that is not ours: it knows best what it allows.
+///
+/// # Errors
+/// If the URL cannot be read.
+pub(super) fn foreign_options(url: &DatabaseUrl) -> Result<PgConnectOptions, UrlError> {
     let options = PgConnectOptions::from_str(url.expose()).map_err(|_| UrlError)?;
     let is_default = matches!(options.get_ssl_mode(), PgSslMode::Prefer) && !names_ssl_mode(url);
     let options =
@@ -28,7 +36,6 @@ pub fn connect_options(url: &DatabaseUrl) -> Result<PgConnectOptions, UrlError> 
         .application_name("threads-identity")
         // Only text shows it, and PgBouncer refuses it.
         .extra_float_digits(None)
-        .options(LIMITS)
         .disable_statement_logging())
 }
 

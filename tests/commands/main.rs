@@ -21,6 +21,7 @@ mod dev;
 mod doctor;
 mod erase;
 mod everyday;
+mod export;
 #[path = "../it/forms.rs"]
 mod forms;
 mod guesses;
@@ -29,8 +30,11 @@ mod intrusions;
 #[expect(dead_code, reason = "tests/it uses more of it")]
 #[path = "../it/issuer.rs"]
 mod issuer;
+mod import;
+mod import_rows;
 mod keys;
 mod leaks;
+mod makers;
 mod migrate;
 mod rotation;
 mod outbound;

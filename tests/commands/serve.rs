@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -38,7 +39,13 @@ pub struct Setting {
 
 impl Setting {
     pub async fn new(name: &str, database_url: &str) -> Self {
-        let options = Options { redirect_uris: vec![REDIRECT_URI.to_owned()], ..Options::default() };
+        Self::beside(name, database_url, &[]).await
+    }
+
+    /// The same, where others use the same Threads app, with addresses of theirs.
+    pub async fn beside(name: &str, database_url: &str, others: &[&str]) -> Self {
+        let redirect_uris = [REDIRECT_URI].iter().chain(others).map(|&uri| uri.to_owned()).collect();
+        let options = Options { redirect_uris, ..Options::default() };
         Self {
             database_url: database_url.to_owned(),
             keyring: Keyring::generate("2026-01-01T00:00:00Z").to_inline().to_string(),
@@ -51,6 +58,20 @@ impl Setting {
     /// `serve` with nothing but environment, except that the addresses of
     /// Threads stand in a file: nobody else overrides them.
     pub fn serve(&self) -> Command {
+        let mut serve = self.serve_without_app();
+        serve.arg("--config").arg(self.config());
+        serve
+    }
+
+    /// A command that works beside it.
+    pub fn beside_it(&self, arguments: &[&str]) -> Command {
+        let mut beside = command(arguments);
+        beside.arg("--config").arg(self.config());
+        beside.env("DATABASE_URL", &self.database_url).env("THREADS_IDENTITY_KEY", &self.keyring);
+        beside
+    }
+
+    fn config(&self) -> PathBuf {
         let base = self.simulator.base_url();
         let file = self.directory.path("config.toml");
         let hash = sha256(&self.key);
@@ -61,9 +82,7 @@ impl Setting {
              key_sha256 = [\"{hash}\"]\n",
         );
         fs::write(&file, text).unwrap();
-        let mut serve = self.serve_without_app();
-        serve.arg("--config").arg(file);
-        serve
+        file
     }
 
     fn serve_without_app(&self) -> Command {
