@@ -85,6 +85,10 @@ python:
     cargo build --release
     tests/python/run target/release/threads-identity
 
+# The example backends in Go, Java, Python, Rust and TypeScript, against the release binary of `just python`; or only those named.
+examples *languages:
+    examples/run target/release/threads-identity {{languages}}
+
 # How fast one replica refreshes tokens, beside the bare SQL of it.
 bench-refresh:
     cargo bench --bench refresh
@@ -106,4 +110,4 @@ fuzz target seconds="600":
     cargo +nightly fuzz run {{target}} -- -max_total_time={{seconds}} -max_len=16384
 
 # What CI runs after the tests.
-ci: fmt-check lint proto sql-check doc deny python
+ci: fmt-check lint proto sql-check doc deny python examples

@@ -102,6 +102,50 @@ fn every_rpc_has_its_own_request_and_response() {
     none(&wrong);
 }
 
+/// What clients are given for every method: how long it may take, and the codes on
+/// which it is repeated. The entry with the method's name wins over the service's.
+fn service_config() -> impl Fn(&MethodDescriptor) -> Option<(Option<String>, Vec<String>)> {
+    let text = include_str!("../proto/threads/identity/v1/service_config.json");
+    let config: serde_json::Value = serde_json::from_str(text).unwrap();
+    let mut known = BTreeMap::new();
+    for entry in config["methodConfig"].as_array().unwrap() {
+        let codes = entry["retryPolicy"]["retryableStatusCodes"].as_array().cloned().unwrap_or_default();
+        let codes: Vec<String> = codes.iter().map(|code| code.as_str().unwrap().to_owned()).collect();
+        let timeout = entry["timeout"].as_str().map(str::to_owned);
+        for name in entry["name"].as_array().unwrap() {
+            let method = name["method"].as_str().unwrap_or_default().to_owned();
+            let name = (name["service"].as_str().unwrap().to_owned(), method);
+            assert!(known.insert(name, (timeout.clone(), codes.clone())).is_none(), "named twice");
+        }
+    }
+    let api = Api::read();
+    for (service, method) in known.keys() {
+        let service = api.pool.get_service_by_name(service).unwrap_or_else(|| panic!("{service}"));
+        assert!(method.is_empty() || service.methods().any(|known| known.name() == method), "{method}");
+    }
+    move |method| {
+        let service = method.parent_service().full_name().to_owned();
+        let own = known.get(&(service.clone(), method.name().to_owned()));
+        own.or_else(|| known.get(&(service, String::new()))).cloned()
+    }
+}
+
+#[test]
+fn the_service_config_repeats_what_is_unavailable_and_no_stream() {
+    let config = service_config();
+    for method in Api::read().methods() {
+        let (timeout, codes) = config(&method).unwrap_or_else(|| panic!("{} is missing", method.full_name()));
+        let expected = match method.name() {
+            "CompleteAuthorization" | "FetchAccessToken" => Some("30s"),
+            _ if method.is_server_streaming() => None,
+            _ => Some("15s"),
+        };
+        assert_eq!(timeout.as_deref(), expected, "{}", method.full_name());
+        let repeated: &[&str] = if method.is_server_streaming() { &[] } else { &["UNAVAILABLE"] };
+        assert_eq!(codes, repeated, "{}", method.full_name());
+    }
+}
+
 #[test]
 fn comments_and_behaviours_of_fields_agree() {
     let api = Api::read();
