@@ -17,6 +17,7 @@ mod callers;
 mod core_dumps;
 mod doctor;
 mod erase;
+mod huge_pages;
 mod keys;
 mod private_file;
 mod progress;
@@ -293,6 +294,7 @@ impl Cli {
         let done = match self.command {
             // It starts its own log, by its configuration.
             Command::Serve(args) => {
+                huge_pages::forgo();
                 let runtime = runtime()?;
                 let served =
                     runtime.block_on(serve::run(args.config.config.as_deref(), args.json, filter, variables));
