@@ -17,7 +17,7 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
@@ -34,12 +34,14 @@ mod admission;
 mod calls;
 pub mod descriptors;
 mod stream;
+mod streams;
 pub mod tls;
 
 pub use admission::{Admission, Full, Place};
 
 use calls::{Answering, Calls};
 use stream::Stream;
+use streams::Streams;
 use tls::Certified;
 
 /// How long nothing is accepted after the system has refused to.
@@ -216,14 +218,20 @@ impl Terms {
                 self.attend(connection, &calls, None).await;
             }
             Protocol::Http2 { streams_max, header_bytes_max, age_max } => {
-                let connection = http2::Builder::new(TokioExecutor::new())
+                let streams = Streams::default();
+                let connection = http2::Builder::new(streams.acceptor())
                     .timer(TokioTimer::new())
                     .max_concurrent_streams(streams_max)
                     .max_header_list_size(header_bytes_max)
                     .keep_alive_interval(PING_INTERVAL)
                     .keep_alive_timeout(PING_MAX)
                     .serve_connection(stream, service);
-                self.attend(connection, &calls, Some(spread(age_max))).await;
+                let connection = self.attend(connection, &calls, Some(spread(age_max)));
+                tokio::select! {
+                    biased;
+                    () = connection => {}
+                    never = streams.answer() => match never {},
+                }
             }
         }
     }
