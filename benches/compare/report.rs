@@ -94,12 +94,17 @@ impl Usage {
 
 /// Where the time of the processors goes, in Markdown.
 pub fn usage_table(usages: &[Usage]) -> String {
-    let mut text = "| processor time of a call | side | the side itself | Postgres | the load generator |\n\
-                    | --- | --- | --- | --- | --- |\n"
-        .to_owned();
+    let mut text =
+        "| processor time of a call | side | the side itself | Postgres | the load generator | in all |\n\
+                    | --- | --- | --- | --- | --- | --- |\n"
+            .to_owned();
     for Usage { what, side, generator, server, postgres } in usages {
-        writeln!(text, "| {what} | {side} | {server:.0} µs | {postgres:.0} µs | {generator:.0} µs |")
-            .unwrap();
+        let all = server + postgres + generator;
+        writeln!(
+            text,
+            "| {what} | {side} | {server:.0} µs | {postgres:.0} µs | {generator:.0} µs | {all:.0} µs |"
+        )
+        .unwrap();
     }
     text
 }
