@@ -89,6 +89,10 @@ python:
 examples *languages:
     examples/run target/release/threads-identity {{languages}}
 
+# The service beside the least that could do the same, into docs/performance.md: an hour at most, 30 GB of disk. `just bench --accounts 1000000 --rounds 5` is short.
+bench *args:
+    cargo bench --bench compare -- {{args}}
+
 # How fast one replica refreshes tokens, beside the bare SQL of it.
 bench-refresh:
     cargo bench --bench refresh

@@ -23,6 +23,7 @@ mod doctor;
 mod erase;
 mod examples;
 mod export;
+mod huge_pages;
 mod import;
 mod keys;
 mod link;
@@ -247,6 +248,7 @@ impl Cli {
         }
         let done = match self.command {
             Command::Serve(args) => {
+                huge_pages::forgo();
                 let runtime = runtime()?;
                 let served =
                     runtime.block_on(serve::run(args.config.config.as_deref(), args.json, filter, variables));

@@ -17,7 +17,7 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
@@ -35,6 +35,7 @@ mod calls;
 pub mod descriptors;
 pub mod refusing;
 mod stream;
+mod streams;
 pub mod tls;
 
 pub use admission::{Admission, Full, Place};
@@ -42,6 +43,7 @@ pub use admission::{Admission, Full, Place};
 use calls::{Answering, Calls};
 use refusing::{Refusing, Words};
 use stream::Stream;
+use streams::Streams;
 use tls::Certified;
 
 /// How long nothing is accepted after the system has refused to.
@@ -222,15 +224,21 @@ impl Terms {
                 }
             }
             &Protocol::Http2 { streams_max, header_bytes_max, age_max } => {
-                let connection = http2::Builder::new(TokioExecutor::new())
+                let streams = Streams::default();
+                let connection = http2::Builder::new(streams.acceptor())
                     .timer(TokioTimer::new())
                     .max_concurrent_streams(streams_max)
                     .max_header_list_size(header_bytes_max)
                     .keep_alive_interval(PING_INTERVAL)
                     .keep_alive_timeout(PING_MAX)
                     .serve_connection(TokioIo::new(stream), service);
-                // How a client ends its connection is its own affair.
-                let _ = self.attend(connection, &calls, Some(spread(age_max))).await;
+                let connection = self.attend(connection, &calls, Some(spread(age_max)));
+                tokio::select! {
+                    biased;
+                    // How a client ends its connection is its own affair.
+                    _ = connection => {}
+                    never = streams.answer() => match never {},
+                }
             }
         }
     }

@@ -21,6 +21,7 @@ use crate::config::{LogFormat, Telemetry};
 use crate::metrics::process::LOG_LINES_DROPPED;
 use crate::trace;
 
+mod fields;
 mod traces;
 
 /// How many log lines wait at most for whoever reads them.
@@ -116,6 +117,7 @@ where
     match format {
         LogFormat::Json => {
             let layer = layer.json().flatten_event(true).with_current_span(true).with_span_list(false);
+            let layer = layer.fmt_fields(fields::JsonFields);
             layer.with_filter(filter).boxed()
         }
         LogFormat::Text => layer.with_target(false).with_filter(filter).boxed(),
@@ -164,6 +166,39 @@ mod tests {
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         assert!(text.contains("a thread panicked") && text.contains("src/telemetry.rs:"), "{text}");
         assert!(!text.contains("canary"), "{text}");
+    }
+
+    #[test]
+    fn a_line_tells_what_is_known_of_its_call_as_it_is() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let logs = logs(LogFormat::Json, EnvFilter::new("trace"), move || writer.clone());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(logs), || {
+            let empty = tracing::info_span!("empty", later = tracing::field::Empty);
+            let names = tracing::info_span!("call", r#type = "a\"\n\u{7}é", n = -1_i64, ok = true, empty = %"", id = tracing::field::Empty, count = tracing::field::Empty);
+            names.in_scope(|| tracing::info!("first"));
+            names.record("id", tracing::field::display("x\\y"));
+            names.record("count", 7_u64);
+            names.record("count", 8_u64);
+            names.in_scope(|| tracing::info!("second"));
+            empty.in_scope(|| tracing::info!("third"));
+            empty.record("later", 0.5);
+            empty.in_scope(|| tracing::info!("fourth"));
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let spans: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["span"].clone())
+            .collect();
+        let known =
+            serde_json::json!({ "name": "call", "type": "a\"\n\u{7}é", "n": -1, "ok": true, "empty": "" });
+        assert_eq!(spans[0], known);
+        let mut more = known;
+        more["id"] = "x\\y".into();
+        more["count"] = 8.into();
+        assert_eq!(spans[1], more);
+        assert_eq!(spans[2], serde_json::json!({ "name": "empty" }));
+        assert_eq!(spans[3], serde_json::json!({ "name": "empty", "later": 0.5 }));
     }
 
     #[test]

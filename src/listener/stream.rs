@@ -1,6 +1,6 @@
 //! The bytes of a connection, encrypted or not.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -96,18 +96,10 @@ impl AsyncWrite for Stream {
         self.inner().poll_shutdown(context)
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.inner().poll_write_vectored(context, parts)
-    }
-
+    /// Said to be impossible, so that h2 gathers answers of up to a kilobyte in its own
+    /// buffer. To write parts it would write each answer by itself, because it keeps the
+    /// body of one apart at a time.
     fn is_write_vectored(&self) -> bool {
-        match &self.inner {
-            Inner::Plain(stream) => stream.is_write_vectored(),
-            Inner::Tls(stream) => stream.is_write_vectored(),
-        }
+        false
     }
 }
