@@ -74,7 +74,20 @@ pub async fn driver() -> Option<Driver> {
 }
 
 impl Driver {
+    /// Starts one; again, if it ends at once: the port that it chooses for IPv4 may be
+    /// taken for IPv6.
     fn start(programs: &Programs) -> Result<Self, String> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match Self::try_start(programs) {
+                Err(_) if tries < 5 => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn try_start(programs: &Programs) -> Result<Self, String> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("threads-identity-browser-{}-{number}", std::process::id());

@@ -193,14 +193,16 @@ async fn two_at_once_move_to_other_ports_and_share_no_folder() {
 #[tokio::test]
 async fn busy_ports_move_and_are_free_afterwards() {
     let usual = [50051, 8080, 9090, 8091, 8090];
-    // Another test's `dev` may have them for a while.
+    // Another test's `dev` may have them for a while; whoever has them longer keeps them busy, too.
+    let deadline = Instant::now() + Duration::from_secs(10);
     let _busy = usual.map(|port| {
-        let mut ours = None;
-        until("a port is ours", || {
-            ours = TcpListener::bind(("127.0.0.1", port)).ok();
-            ours.is_some()
-        });
-        ours
+        loop {
+            let ours = TcpListener::bind(("127.0.0.1", port)).ok();
+            if ours.is_some() || Instant::now() > deadline {
+                return ours;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     });
     let directory = Directory::new("dev-busy");
     let dev = Dev::start(&directory.path("data"));
