@@ -166,9 +166,17 @@ impl<F: FnMut(&Told, Fate)> Run<'_, F> {
                 user_id: row.user_id.clone(),
                 threads_user_id: row.threads_user_id.clone(),
             };
-            if row.state.as_deref() == Some(AccountState::Unlinked.as_str()) {
-                self.done(&told, Fate::Passed);
-                continue;
+            match row.state.as_deref().map(str::trim).filter(|word| !word.is_empty()).map(AccountState::parse)
+            {
+                Some(None) => {
+                    self.done(&told, Fate::Refused(Refusal::Invalid(Invalid::State)));
+                    continue;
+                }
+                Some(Some(AccountState::Unlinked)) => {
+                    self.done(&told, Fate::Passed);
+                    continue;
+                }
+                _ => {}
             }
             match Entry::read(&row, told.clone(), self.app, self.service.keyring.id_key(), now) {
                 Err(invalid) => self.done(&told, Fate::Refused(Refusal::Invalid(invalid))),

@@ -8,6 +8,9 @@ use super::{CommandResult, Variables, print_note, shown, terminal};
 use crate::proto::v1::account::State;
 use crate::proto::v1::{Account, ListAccountsRequest};
 
+/// More than any user has.
+const ACCOUNTS_MAX: usize = 100_000;
+
 /// Arguments of `accounts`.
 #[derive(Debug, Args)]
 pub(super) struct AccountsArgs {
@@ -59,6 +62,9 @@ async fn list(client: &Client, user: &str, all: bool) -> Result<Vec<Account>, to
         accounts.extend(page.accounts);
         if page.next_page_token.is_empty() {
             return Ok(accounts);
+        }
+        if page.next_page_token == request.page_token || accounts.len() > ACCOUNTS_MAX {
+            return Err(tonic::Status::internal("the list has no end: this is not how the service answers"));
         }
         request.page_token = page.next_page_token;
     }

@@ -34,6 +34,10 @@ pub(super) fn is_unreached(status: &Status) -> bool {
 pub(super) fn explain(status: &Status) -> String {
     let details = status.get_error_details();
     let Some(info) = details.error_info() else {
+        if !is_unreached(status) {
+            let (code, said) = (status.code(), plain(status.message()));
+            return format!("What answers there is not this service: {code:?}, {said}");
+        }
         return format!("The service cannot be reached: {}.", cause(status).trim_end_matches('.'));
     };
     let mut text = plain(status.message()).into_owned();
@@ -62,6 +66,9 @@ pub(super) fn failure(status: &Status) -> Box<dyn StdError + Send + Sync> {
     let advice = match reason(status) {
         Some(reason) => advice(reason),
         None if status.get_details_error_info().is_some() => "",
+        None if cause(status).contains("CertificateRequired") => {
+            "The service wants a certificate of yours: --certificate-file and --client-key-file."
+        }
         None if cause(status).contains("ertificate") => {
             "Name with --ca-file whose certificates are to be believed, and with --server the host that the \
              certificate is for."

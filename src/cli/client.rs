@@ -10,9 +10,11 @@ use rustls::pki_types::pem::PemObject as _;
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use url::Url;
 use zeroize::Zeroizing;
 
 use super::Variables;
+use crate::config::is_loopback;
 use crate::proto::v1::account_service_client::AccountServiceClient;
 use crate::proto::v1::authorization_service_client::AuthorizationServiceClient;
 use crate::proto::v1::profile_service_client::ProfileServiceClient;
@@ -46,6 +48,10 @@ pub(super) struct ClientArgs {
     /// sees it.
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
+    /// Send the key over http to another machine, too: whoever listens on the way can
+    /// read it. Only where something else encrypts all the way.
+    #[arg(long)]
+    insecure_allow_plaintext: bool,
     /// With https: whose certificates are believed, in PEM. Otherwise the variable
     /// `THREADS_IDENTITY_CA_FILE`, or those that this machine believes.
     #[arg(long, value_name = "FILE")]
@@ -72,6 +78,7 @@ impl Client {
     /// Which option or variable cannot be used, and what it must be.
     pub(super) fn new(args: &ClientArgs, variables: &Variables) -> Result<Self, Failure> {
         let key = read_key(args, variables)?;
+        refuse_open(args, variables, key.is_some())?;
         let endpoint = endpoint(args, variables)?
             .connect_timeout(CONNECT_MAX)
             .http2_keep_alive_interval(PING_INTERVAL)
@@ -112,13 +119,32 @@ fn variable<'a>(variables: &'a Variables, name: &str) -> Option<&'a str> {
     variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
 }
 
-/// Where the service is, and with whose certificates it is spoken to.
-fn endpoint(args: &ClientArgs, variables: &Variables) -> Result<Endpoint, Failure> {
-    let (place, server) = match (&args.server, variable(variables, SERVER)) {
+/// Where the service is, and where that was said.
+fn server<'a>(args: &'a ClientArgs, variables: &'a Variables) -> (&'static str, &'a str) {
+    match (&args.server, variable(variables, SERVER)) {
         (Some(server), _) => ("--server", server.as_str()),
         (None, Some(server)) => (SERVER, server),
         (None, None) => ("--server", DEFAULT_SERVER),
-    };
+    }
+}
+
+/// Refuses to send a key where others could read it.
+fn refuse_open(args: &ClientArgs, variables: &Variables, has_key: bool) -> Result<(), Failure> {
+    let (place, server) = server(args, variables);
+    let Ok(url) = Url::parse(server) else { return Ok(()) };
+    if !has_key || args.insecure_allow_plaintext || url.scheme() != "http" || is_loopback(&url) {
+        return Ok(());
+    }
+    Err(format!(
+        "{place}: the caller's key would go to another machine without TLS: use https://, or say \
+         --insecure-allow-plaintext where something else encrypts all the way"
+    )
+    .into())
+}
+
+/// Where the service is, and with whose certificates it is spoken to.
+fn endpoint(args: &ClientArgs, variables: &Variables) -> Result<Endpoint, Failure> {
+    let (place, server) = server(args, variables);
     let unfit = || {
         format!("{place}: must be an address such as http://127.0.0.1:50051 or https://id.example.com:50051")
     };

@@ -8,8 +8,9 @@ use clap::{Args, ValueEnum};
 use serde_json::Value;
 use time::format_description::well_known::Rfc3339;
 
-use super::private_file::Fresh;
+use super::private_file::{Fresh, require_free};
 use super::progress::Progress;
+use super::terminal::Printed;
 use super::{CommandResult, ConfigArgs, Variables, beside, print_note};
 use crate::exports::{self, Form, Taken};
 use crate::ids::USER_ID_MAX;
@@ -136,14 +137,16 @@ async fn accounts(
 /// Where it is written.
 enum Out {
     File(BufWriter<Fresh>, String),
-    Printed(BufWriter<io::Stdout>),
+    Printed(BufWriter<Printed>),
 }
 
 impl Out {
     fn begin(file: Option<&Path>) -> Result<Self, Failure> {
-        let Some(file) = file else { return Ok(Self::Printed(BufWriter::new(io::stdout()))) };
+        let Some(file) = file else { return Ok(Self::Printed(BufWriter::new(Printed::default()))) };
         let shown = file.display().to_string();
-        let fresh = Fresh::create(file).map_err(|error| format!("--out: {shown}: {error}"))?;
+        let fresh = require_free(file)
+            .and_then(|()| Fresh::create(file))
+            .map_err(|error| format!("--out: {shown}: {error}"))?;
         Ok(Self::File(BufWriter::new(fresh), shown))
     }
 

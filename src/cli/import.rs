@@ -8,7 +8,8 @@ use serde_json::json;
 
 use super::progress::Progress;
 use super::serve::asked_to_stop;
-use super::{CommandResult, Variables, beside, examples, print, print_note, private_file};
+use super::{CommandResult, Variables, beside, examples, print, print_note, private_file, terminal};
+use crate::ids::USER_ID_MAX;
 use crate::imports::{self, Fate, File, Plan, Source, Stop, Tally, Told};
 use crate::readiness;
 use crate::secret::DatabaseUrl;
@@ -18,6 +19,9 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// The variable that may hold the URL of the source.
 const URL_VARIABLE: &str = "THREADS_IDENTITY_IMPORT_URL";
+
+/// The columns of a report.
+const HEADER: [&str; 6] = ["row", "user_id", "threads_user_id", "outcome", "reason", "what_to_do"];
 
 /// Arguments of `import`.
 #[derive(Debug, Args)]
@@ -93,6 +97,12 @@ pub(super) async fn run(args: ImportArgs, variables: &Variables) -> CommandResul
     }
     let (name, source) = open(&args.from, variables).await?;
     let total = source.total().await?;
+    if total == 0 {
+        print_note(
+            "Nothing is there to import. Of a table: is --provider what the source calls Threads, and may this role \
+             see its rows (row level security)?",
+        );
+    }
     let mut report = args.report.as_deref().map(Report::begin).transpose()?;
     let mut progress = Progress::new(total, "rows");
     let plan = Plan { source: name, rate: args.rate, dry_run: args.dry_run };
@@ -179,6 +189,18 @@ fn conclude(args: &ImportArgs, tally: Tally, total: u64, done: Result<(), Stop>)
     Err(format!("{refused} rows were refused: {told}").into())
 }
 
+/// Whether a regular file stands there that is empty, or begins as reports do.
+fn is_report(file: &Path) -> bool {
+    let Ok(metadata) = fs::symlink_metadata(file) else { return false };
+    let begins = || csv::Reader::from_path(file).and_then(|mut old| Ok(*old.headers()? == HEADER[..]));
+    metadata.is_file() && (metadata.len() == 0 || begins().unwrap_or(false))
+}
+
+/// What a report shows of a text of somebody else's: as much as any good one has.
+fn cell(text: &str) -> String {
+    terminal::plain(&text.chars().take(USER_ID_MAX).collect::<String>()).into_owned()
+}
+
 /// What is told of single rows. Written as they come, so that an interrupted run
 /// leaves it too.
 struct Report {
@@ -190,20 +212,25 @@ struct Report {
 impl Report {
     fn begin(file: &Path) -> Result<Self, Failure> {
         let shown = file.display().to_string();
+        // Of a run before this one; nothing else is written over.
+        if is_report(file) {
+            fs::remove_file(file).map_err(|error| format!("--report: {shown}: {error}"))?;
+        }
         let file =
             private_file::create_private(file).map_err(|error| format!("--report: {shown}: {error}"))?;
         let mut writer = csv::Writer::from_writer(file);
-        let header = ["row", "user_id", "threads_user_id", "outcome", "reason", "what_to_do"];
-        let result = writer.write_record(header);
+        let result = writer.write_record(HEADER).and_then(|()| Ok(writer.flush()?));
         Ok(Self { shown, writer, result })
     }
 
     fn add(&mut self, told: &Told, fate: Fate) {
         let Some((reason, advice)) = fate.reason() else { return };
         let number = told.number.map(|number| number.to_string()).unwrap_or_default();
-        let record = [&number, &told.user_id, &told.threads_user_id, fate.outcome(), reason, advice];
+        let (user_id, threads_user_id) = (cell(&told.user_id), cell(&told.threads_user_id));
+        let record = [&number, &user_id, &threads_user_id, fate.outcome(), reason, advice];
         if self.result.is_ok() {
-            self.result = self.writer.write_record(record);
+            // At once, so that what is killed leaves it too.
+            self.result = self.writer.write_record(record).and_then(|()| Ok(self.writer.flush()?));
             if let Err(error) = &self.result {
                 print_note(format_args!("--report: {}: {error}", self.shown));
             }

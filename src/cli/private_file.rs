@@ -93,19 +93,28 @@ impl Drop for Fresh {
     }
 }
 
-/// Begins a file that is its owner's alone, and grows where it stands.
+/// Begins a file that is its owner's alone, and grows where it stands. What is there
+/// already may be the only one of its kind, and is not touched.
 pub(super) fn create_private(file: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true).create_new(true);
     private(&mut options);
-    let out = options.open(file)?;
-    // One that was there already may be open to others.
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        out.set_permissions(fs::Permissions::from_mode(0o600))?;
+    options.open(file).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => is_there(),
+        _ => error,
+    })
+}
+
+/// Refuses a place where something stands.
+pub(super) fn require_free(file: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(file) {
+        Ok(_) => Err(is_there()),
+        Err(_) => Ok(()),
     }
-    Ok(out)
+}
+
+fn is_there() -> io::Error {
+    io::Error::new(io::ErrorKind::AlreadyExists, "is there already: name a new file, or remove this one")
 }
 
 /// Where a file stands, behind all links.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::{Display, Write as _};
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr as _;
@@ -61,6 +61,41 @@ pub(super) fn put(line: impl Display) -> io::Result<bool> {
     }
 }
 
+/// Standard output: at a terminal, nothing that it would obey; elsewhere as it is.
+#[derive(Default)]
+pub(super) struct Printed {
+    /// The end of what came, if it is the beginning of a character.
+    rest: Vec<u8>,
+}
+
+impl io::Write for Printed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut out = io::stdout().lock();
+        if !out.is_terminal() {
+            return out.write(bytes);
+        }
+        self.rest.extend_from_slice(bytes);
+        let whole = match str::from_utf8(&self.rest) {
+            Err(error) if error.error_len().is_none() => error.valid_up_to(),
+            _ => self.rest.len(),
+        };
+        let text: Vec<u8> = self.rest.drain(..whole).collect();
+        out.write_all(shown(&String::from_utf8_lossy(&text)).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stdout().flush()
+    }
+}
+
+/// Lines of somebody else's text, with whatever a terminal would obey but their ends
+/// as `\u{202e}`.
+fn shown(text: &str) -> String {
+    let lines: Vec<Cow<'_, str>> = text.split('\n').map(plain).collect();
+    lines.join("\n")
+}
+
 /// Rows under their headings, each column as wide as it must be.
 pub(super) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
     let heading: Vec<String> = heading.iter().map(|&title| title.to_owned()).collect();
@@ -109,6 +144,11 @@ mod tests {
         assert_eq!(plain("a\u{1b}[31mb\r\nc"), "a\\u{1b}[31mb\\u{d}\\u{a}c");
         assert_eq!(plain("user\u{202e}gnp.exe\u{2066}\u{9b}2J"), "user\\u{202e}gnp.exe\\u{2066}\\u{9b}2J");
         assert_eq!(plain("\u{e0041}\u{feff}"), "\\u{e0041}\\u{feff}");
+    }
+
+    #[test]
+    fn lines_stay_lines() {
+        assert_eq!(shown("a\u{1b}b\nc\u{202e}\n"), "a\\u{1b}b\nc\\u{202e}\n");
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub enum Invalid {
     AuthorizedAt,
     /// `scopes`.
     Scopes,
+    /// `state`.
+    State,
     /// `state_reason`.
     StateReason,
 }
@@ -86,7 +88,8 @@ impl Entry {
         id_key: &IdKey,
         now: OffsetDateTime,
     ) -> Result<Self, Invalid> {
-        if !(1..=USER_ID_MAX).contains(&row.user_id.len()) || row.user_id.contains('\0') {
+        // As the API has it: whom it cannot name nobody could unlink.
+        if !(1..=USER_ID_MAX).contains(&row.user_id.len()) || row.user_id.chars().any(char::is_control) {
             return Err(Invalid::UserId);
         }
         let threads_user_id = ThreadsUserId::parse(&row.threads_user_id).ok_or(Invalid::ThreadsUserId)?;

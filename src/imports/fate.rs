@@ -113,7 +113,9 @@ impl Invalid {
     fn reason(self) -> (&'static str, &'static str) {
         match self {
             Self::Row => ("ROW_INVALID", "give it as many fields as the first line, in UTF-8"),
-            Self::UserId => ("USER_ID_INVALID", "user_id must have 1 to 128 bytes"),
+            Self::UserId => {
+                ("USER_ID_INVALID", "user_id must have 1 to 128 bytes, and no control characters")
+            }
             Self::ThreadsUserId => (
                 "THREADS_USER_ID_INVALID",
                 "threads_user_id must have 1 to 32 decimal digits, none of them lost",
@@ -140,6 +142,7 @@ impl Invalid {
             Self::Scopes => {
                 ("SCOPES_INVALID", "scopes must be at most 50 names of scopes, between commas or spaces")
             }
+            Self::State => ("STATE_INVALID", "state must be one that `export` writes, or empty"),
             Self::StateReason => {
                 ("STATE_REASON_INVALID", "state_reason must be one that `export` writes, or empty")
             }

@@ -35,12 +35,18 @@ const KNOWN: [&str; 9] = [
     "profile_fetched_at",
 ];
 
+/// How much is said of a first line.
+const PROBLEMS_MAX: usize = 10;
+
 /// Why a file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The system says no.
     #[error("{0}: cannot be read: {1}")]
     Io(String, io::Error),
+    /// It is a pipe or a device, of which nothing can be read twice.
+    #[error("{0}: is not a regular file, and is read twice: write it to one first")]
+    Passing(String),
     /// Its first line names columns that nobody knows, or not those that are needed.
     #[error("{0}: its first line must name the columns: {1}")]
     Header(String, String),
@@ -64,23 +70,27 @@ impl File {
     /// [`FileError`].
     pub fn open(path: &Path) -> Result<Self, FileError> {
         let shown = || path.display().to_string();
+        let metadata = std::fs::metadata(path).map_err(|error| FileError::Io(shown(), error))?;
+        if !metadata.is_file() {
+            return Err(FileError::Passing(shown()));
+        }
         // A row with a field too few is told by its number, and stops no other.
         let mut builder = ReaderBuilder::new();
         let mut reader = builder.flexible(true).from_path(path).map_err(|error| io_error(path, error))?;
         let header = reader.headers().map_err(|error| io_error(path, error))?.clone();
         let names: Vec<String> = header.iter().map(|name| name.trim().to_ascii_lowercase()).collect();
-        let mut problems: Vec<String> = Vec::new();
+        let missing = NEEDED.iter().filter(|needed| !names.iter().any(|name| name == *needed));
+        let mut problems: Vec<String> = missing.map(|name| format!("{name} is missing")).collect();
         for (i, name) in names.iter().enumerate() {
             // A column that is spelled otherwise would count as absent, and all tokens as missing.
+            // It is not quoted: where the names are missing, a token may stand there.
             if !COLUMNS.contains(&name.as_str()) && !KNOWN.contains(&name.as_str()) {
-                problems.push(format!("{name:?} is not known"));
-            }
-            if names[..i].contains(name) {
-                problems.push(format!("{name:?} stands twice"));
+                problems.push(format!("column {} is not known", i + 1));
+            } else if names[..i].contains(name) {
+                problems.push(format!("{name} stands twice"));
             }
         }
-        let missing = NEEDED.iter().filter(|needed| !names.iter().any(|name| name == *needed));
-        problems.extend(missing.map(|name| format!("{name} is missing")));
+        problems.truncate(PROBLEMS_MAX);
         if !problems.is_empty() {
             let known = format!("; known are {}", COLUMNS.join(", "));
             return Err(FileError::Header(shown(), problems.join(", ") + &known));

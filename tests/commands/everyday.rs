@@ -284,6 +284,12 @@ async fn where_the_service_is_and_who_calls_can_be_wrong_in_many_ways() {
         "cannot be reached: Connection refused",
         "--server",
     );
+    // The key stays here, whoever listens there.
+    refused(
+        with(&[(key_file, file)], &["--server", "http://192.0.2.1:50051"]),
+        "--server: the caller's key would go to another machine without TLS",
+        "--insecure-allow-plaintext",
+    );
     // TLS is spoken to where there is none.
     let tls = format!("https://{}", place.address);
     refused(with(&[(key_file, file)], &["--server", &tls]), "cannot be reached", "--server");

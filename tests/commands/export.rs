@@ -49,8 +49,7 @@ async fn accounts_are_taken_out_without_tokens_unless_it_is_said() {
     assert!(!said.contains("SIMSECRET"));
     assert_eq!(export(&target, &["--app", "default"]).good(), said, "in one order");
 
-    let out = target.file("accounts.jsonl", "what was there");
-    fs::set_permissions(&out, fs::Permissions::from_mode(0o644)).unwrap();
+    let out = target.setting.directory.path("accounts.jsonl").display().to_string();
     let ended = export(&target, &["--format", "json-lines", "--out", &out]);
     assert_eq!((ended.code, ended.out.as_str()), (Some(0), ""), "{}", ended.err);
     assert_eq!(fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o600);
@@ -68,6 +67,12 @@ async fn accounts_are_taken_out_without_tokens_unless_it_is_said() {
     assert_eq!(target.count("select count(*) from audit where action = 'ACCOUNTS_EXPORTED'").await, 3);
     assert_eq!(target.count("select count(*) from audit where action = 'TOKEN_EXPORTED'").await, 0);
 
+    let there = target.file("there.toml", "the only copy");
+    let said = export(&target, &["--out", &there]).bad();
+    assert!(
+        said.contains("is there already") && fs::read_to_string(&there).unwrap() == "the only copy",
+        "{said}"
+    );
     let said = export(&target, &["--out", "/nowhere/at-all"]).bad();
     assert!(said.contains("--out: /nowhere/at-all"), "{said}");
     let left = fs::read_dir(&target.setting.directory.0).unwrap();
@@ -153,6 +158,7 @@ async fn tokens_leave_sealed_for_a_key_and_open_into_another_deployment() {
         .execute(&mut target.sql)
         .await
         .unwrap();
+    fs::remove_file(out).unwrap();
     let ended = export(&target, &["--tokens-sealed-to", &recipients, "--out", out]);
     assert_eq!(ended.code, Some(1));
     assert!(ended.err.contains("1 tokens do not open and were left out"), "{}", ended.err);

@@ -168,7 +168,10 @@ async fn people_who_signed_in_with_auth_js_are_brought_over() {
     assert_eq!((tally(&tried), tried.code), ((3, 2, 0, 2), Some(1)), "{}", tried.err);
     assert_eq!(target.count("select count(*) from accounts").await, 0);
 
-    let report = target.file("report.csv", "of before");
+    let report = target.file(
+        "report.csv",
+        "row,user_id,threads_user_id,outcome,reason,what_to_do\nof,a,run,before,this,one\n",
+    );
     fs::set_permissions(&report, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     let report = report.as_str();
     let done = target.import(Some(&source), &["authjs", "--report", report]);

@@ -19,6 +19,7 @@ const SILENT: usize = 100;
 const CHANGES: i64 = 2000;
 /// How many bytes a watcher's connection holds that has not read on.
 const WINDOW: u32 = 65_535;
+const LAGGED: &str = "threads_identity_watches_ended_total{reason=\"WATCH_LAGGED\"}";
 /// How many links go on beside.
 const LINKS: u64 = 20;
 
@@ -86,6 +87,9 @@ async fn a_hundred_who_take_nothing_hold_nobody_up() {
     let all = CHANGES + i64::try_from(LINKS).unwrap();
     let ((), (), (seen, end)) = tokio::join!(writing, linking, taken(reading, all));
     assert_eq!((seen, end.map(|status| status.code())), (all, None), "who reads hears everything");
+    // Whoever reads on before is not behind.
+    let cut = format!("{LAGGED} {SILENT}\n");
+    world.until("all have been cut off", async || world.probe("/metrics").await.1.contains(&cut)).await;
     for lagging in silent {
         let (seen, end) = taken(lagging, all + 1).await;
         let end = end.unwrap();
