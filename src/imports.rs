@@ -16,7 +16,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use crate::ids::AccountId;
 use crate::service::{App, Service};
-use crate::states::{AccountState, StateReason};
+use crate::states::StateReason;
 use crate::store::StoreError;
 use crate::store::foreign::Row;
 use crate::store::imports::{self, Import, Imported, Standing};
@@ -166,17 +166,9 @@ impl<F: FnMut(&Told, Fate)> Run<'_, F> {
                 user_id: row.user_id.clone(),
                 threads_user_id: row.threads_user_id.clone(),
             };
-            match row.state.as_deref().map(str::trim).filter(|word| !word.is_empty()).map(AccountState::parse)
-            {
-                Some(None) => {
-                    self.done(&told, Fate::Refused(Refusal::Invalid(Invalid::State)));
-                    continue;
-                }
-                Some(Some(AccountState::Unlinked)) => {
-                    self.done(&told, Fate::Passed);
-                    continue;
-                }
-                _ => {}
+            if let Some(fate) = entry::settled(&row) {
+                self.done(&told, fate);
+                continue;
             }
             match Entry::read(&row, told.clone(), self.app, self.service.keyring.id_key(), now) {
                 Err(invalid) => self.done(&told, Fate::Refused(Refusal::Invalid(invalid))),

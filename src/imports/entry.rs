@@ -5,12 +5,12 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::Told;
+use super::{Fate, Refusal, Told};
 use crate::config::{is_scope, with_basic_scope};
 use crate::ids::{AccountId, IdKey, ThreadsUserId, USER_ID_MAX};
 use crate::secret::AccessToken;
 use crate::service::App;
-use crate::states::StateReason;
+use crate::states::{AccountState, StateReason};
 use crate::store::foreign::Row;
 
 /// The longest token that is taken, as of Threads itself.
@@ -123,6 +123,16 @@ impl Entry {
             state_reason,
             told,
         })
+    }
+}
+
+/// What becomes of a row by what it says of its state alone.
+pub(super) fn settled(row: &Row) -> Option<Fate> {
+    let word = row.state.as_deref().map(str::trim).filter(|word| !word.is_empty())?;
+    match AccountState::parse(word) {
+        Some(AccountState::Unlinked) => Some(Fate::Passed),
+        Some(_) => None,
+        None => Some(Fate::Refused(Refusal::Invalid(Invalid::State))),
     }
 }
 
