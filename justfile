@@ -111,7 +111,7 @@ overload:
 
 # One of the fuzz targets (see `fuzz/fuzz_targets`) under libFuzzer, for so many seconds. Needs a nightly compiler and cargo-fuzz.
 fuzz target seconds="600":
-    cargo +nightly fuzz run {{target}} -- -max_total_time={{seconds}} -max_len=16384
+    cargo +nightly fuzz run -O {{target}} -- -max_total_time={{seconds}} -max_len=16384
 
 # What CI runs after the tests.
 ci: fmt-check lint proto sql-check doc deny python examples

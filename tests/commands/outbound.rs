@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use threads_identity::proto::v1::authorization_service_client::AuthorizationServiceClient;
-use threads_identity::proto::v1::complete_authorization_request::Answer;
+use threads_identity::proto::v1::complete_authorization_request::{Answer, Parameters, parameters};
 use threads_identity::proto::v1::profile_service_client::ProfileServiceClient;
 use threads_identity::proto::v1::{CompleteAuthorizationRequest, GetProfileRequest, get_profile_request};
 use threads_identity::simulator::{Decision, Endpoint, Fault};
@@ -20,6 +20,7 @@ use tonic::{Code, Status};
 
 use crate::run::database;
 use crate::serve::{Service, Setting};
+use crate::siege::{Siege, refused, user};
 
 /// Somebody who signs certificates.
 fn authority() -> CertifiedIssuer<'static, KeyPair> {
@@ -185,4 +186,40 @@ async fn answers_without_an_end_take_no_memory() {
     assert!(more < MORE_MAX, "{more} KiB more for {} answers", controls.count(Endpoint::Me));
     controls.clear_faults();
     read().await.unwrap();
+}
+
+/// T31, T32 and T35.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_followed_no_picture_is_fetched_and_a_code_brings_nothing_along() {
+    let (trap, hits) = trap().await;
+    let siege = Siege::new("outbound-traps").await;
+    let picture = format!("http://{trap}/picture.jpg");
+    siege.controls.set_picture("full", Some(&picture));
+    let linked = siege.link("user-1", "full").await.unwrap();
+    let read = async || {
+        let message = GetProfileRequest {
+            account: Some(get_profile_request::Account::AccountId(linked.account_id.clone())),
+            user_id: Some("user-1".to_owned()),
+            max_age: Some(prost_types::Duration::default()),
+        };
+        let mut client = ProfileServiceClient::new(siege.service.channel.clone());
+        client.get_profile(siege.service.request(message)).await
+    };
+    let profile = read().await.unwrap().into_inner().profile.unwrap().profile.unwrap();
+    assert_eq!(profile.threads_profile_picture_url, Some(picture), "it is handed on as it is");
+    for to in [format!("http://{trap}/"), format!("//{trap}/")] {
+        siege.controls.fault_times(Endpoint::Me, 3, Fault::Redirect(to));
+        refused(read().await, Code::Unavailable, "PROVIDER_UNAVAILABLE");
+    }
+    let code = "AQ&redirect_uri=https://evil.example/&client_id=2;grant_type=x%0d%0aX-Header:1+2";
+    let created = siege.create(user("user-2")).await.unwrap();
+    let result = Some(parameters::Result::Code(code.to_owned()));
+    let answer = Answer::Parameters(Parameters { state: created.state, result });
+    refused(siege.complete(answer, "user-2").await, Code::FailedPrecondition, "CODE_REJECTED");
+    let ledger = siege.controls.ledger();
+    let sent = ledger.iter().rfind(|entry| entry.endpoint == Endpoint::CodeExchange).unwrap();
+    let mut names = sent.parameters.clone();
+    names.sort();
+    assert_eq!(names, ["client_id", "client_secret", "code", "grant_type", "redirect_uri"]);
+    assert_eq!(hits.load(Ordering::Relaxed), 0);
 }
