@@ -351,7 +351,7 @@ def the_snippet(binary, data_dir):
             line = process.stdout.readline()
             assert line, f"dev ended: {guide}"
             guide += line
-        snippet = re.search(r"The same in Python.*?:\n\n(.*)\n  Ctrl-C", guide, re.DOTALL).group(1)
+        snippet = re.search(r"in Python \(pip [^)]*\):\n\n(.*)\n  Ctrl-C", guide, re.DOTALL).group(1)
         snippet = textwrap.dedent(snippet)
         for _ in range(2):
             ran = subprocess.run([sys.executable, "-c", snippet], capture_output=True, text=True, timeout=PATIENCE)
