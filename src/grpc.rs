@@ -26,6 +26,7 @@ mod caller;
 mod convert;
 mod deadline;
 mod ending;
+mod failpoint;
 mod fields;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -21,6 +21,7 @@ use super::arrival;
 use super::caller::{Caller, Callers, Refused};
 use super::deadline::{self, Deadline};
 use super::ending::Ending;
+use super::failpoint;
 use super::room::{Room, Taken};
 use super::status::{self, REQUEST_ID};
 use crate::config::Limits;
@@ -142,7 +143,10 @@ where
                 outer.admit(request, method, start).await
             };
             let (mut response, room) = match admitted {
-                Ok((request, deadline, room)) => (run(inner.call(request), deadline).await, room),
+                Ok((request, deadline, room)) => {
+                    let panics = failpoint::is_asked(request.headers());
+                    (run(failpoint::guard(panics, inner.call(request)), deadline).await, room)
+                }
                 Err(status) => (Ok(status.into_http()), None),
             };
             if let Ok(response) = &mut response {

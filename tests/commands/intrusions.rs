@@ -6,10 +6,13 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::future::join_all;
 use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
 use reqwest::StatusCode;
 use serde_json::json;
 use sqlx::Connection as _;
+use threads_identity::proto::DESCRIPTORS;
 use threads_identity::proto::v1::account_service_client::AccountServiceClient;
 use threads_identity::proto::v1::get_account_request::Account as Named;
 use threads_identity::proto::v1::profile_service_client::ProfileServiceClient;
@@ -18,6 +21,7 @@ use threads_identity::proto::v1::{
     GetAuthorizationRequest, ListAccountChangesRequest, ListAccountsRequest, ListProfilesRequest,
     UnlinkAccountRequest,
 };
+use tokio::net::TcpListener;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -362,4 +366,90 @@ async fn what_one_says_of_oneself_decides_nothing() {
         "another network is another peer"
     );
     siege.create(user("user-1")).await.unwrap();
+}
+
+/// F53. Only a build for tests can be made to panic.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_panics_fails_its_own_call() {
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    let siege = Siege::new("intrusions-panic").await;
+    let linked = siege.link("user-1", "full").await.unwrap();
+    // On one connection, beside others that are answered.
+    let calls = (0..20).map(async |number| {
+        let mut request = siege.service.request(account(&linked.account_id, None));
+        if number % 2 == 1 {
+            request.metadata_mut().insert("x-threads-identity-panic", "canary".parse().unwrap());
+        }
+        AccountServiceClient::new(siege.service.channel.clone()).get_account(request).await
+    });
+    for (number, answer) in join_all(calls).await.into_iter().enumerate() {
+        if number % 2 == 1 {
+            let status = refused(answer, Code::Internal, "INTERNAL");
+            assert!(!format!("{status:?}").contains("canary"), "{status:?}");
+        } else {
+            assert_eq!(answer.unwrap().into_inner().account.unwrap().account_id, linked.account_id);
+        }
+    }
+    let metrics = reqwest::get(format!("http://{}/metrics", siege.service.ops)).await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    let counted = metrics.lines().find(|line| line.contains("reason=\"INTERNAL\""));
+    assert!(counted.is_some_and(|line| line.ends_with(" 10")), "{counted:?}");
+    let log = siege.service.running.errors().join("\n");
+    assert!(log.matches("a thread panicked").count() == 10 && !log.contains("canary"), "{log}");
+}
+
+/// A message for each text of a request and of the messages inside, with this in it.
+fn with_text(form: &MessageDescriptor, text: &str) -> Vec<DynamicMessage> {
+    let mut messages = Vec::new();
+    let mut add = |field: &FieldDescriptor, value: Value| {
+        let mut message = DynamicMessage::new(form.clone());
+        let value = if field.is_list() { Value::List(vec![value]) } else { value };
+        message.set_field(field, value);
+        messages.push(message);
+    };
+    for field in form.fields() {
+        match field.kind() {
+            Kind::String => add(&field, Value::String(text.to_owned())),
+            Kind::Message(inner) if !inner.full_name().starts_with("google.protobuf.") => {
+                for inner in with_text(&inner, text) {
+                    add(&field, Value::Message(inner));
+                }
+            }
+            _ => {}
+        }
+    }
+    messages
+}
+
+/// T30: an address in any field of any request, and in headers, leads nowhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_field_leads_the_service_anywhere() {
+    let siege = Siege::new("intrusions-addresses").await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let trap = format!("http://{}/", listener.local_addr().unwrap());
+    let pool = DescriptorPool::decode(DESCRIPTORS).unwrap();
+    let key = siege.key();
+    let mut headers = vec![("authorization", key.as_str())];
+    headers.extend(
+        ["referer", "origin", "x-forwarded-host", "x-original-url"].map(|name| (name, trap.as_str())),
+    );
+    let mut tried = 0;
+    for path in methods() {
+        let (service, name) = path.trim_start_matches('/').split_once('/').unwrap();
+        let service = pool.get_service_by_name(service).unwrap();
+        let method = service.methods().find(|method| method.name() == name).unwrap();
+        for text in [trap.as_str(), "http://169.254.169.254/latest/meta-data/", "file:///etc/passwd"] {
+            for message in with_text(&method.input(), text) {
+                // Taken or refused: it only must not be followed.
+                let _ = siege.called(&path, &headers, framed(&message.encode_to_vec())).await;
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 90, "{tried}");
+    let came = tokio::time::timeout(Duration::from_millis(200), listener.accept()).await;
+    assert!(came.is_err(), "somebody came to the listener");
+    assert_eq!(siege.controls.ledger().len(), 0, "Threads was asked for nothing");
 }

@@ -223,3 +223,35 @@ async fn nobody_is_followed_no_picture_is_fetched_and_a_code_brings_nothing_alon
     assert_eq!(names, ["client_id", "client_secret", "code", "grant_type", "redirect_uri"]);
     assert_eq!(hits.load(Ordering::Relaxed), 0);
 }
+
+/// T34: what would have to be unpacked is not believed, however small it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_unpacked() {
+    const ENCODINGS: [&str; 5] = ["gzip", "br", "deflate", "zstd", "identity, gzip"];
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let router = axum::Router::new().fallback(async move || {
+        let encoding = ENCODINGS[counted.fetch_add(1, Ordering::Relaxed) % ENCODINGS.len()];
+        let headers = [("content-type", "application/json"), ("content-encoding", encoding)];
+        (headers, r#"{"access_token":"THx","user_id":1}"#)
+    });
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let database = database().await;
+    let setting = Setting::new("outbound-packed", database.url()).await;
+    let serve = setting.serve();
+    let file = setting.directory.path("config.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let token_url = format!("token_url = \"http://{address}/oauth/access_token\"\ngraph_url =");
+    fs::write(&file, text.replace("graph_url =", &token_url)).unwrap();
+    let service = Service::start(serve, &setting.key).await;
+    for encoding in ENCODINGS {
+        let created = service.create("user-1").await;
+        let controls = setting.simulator.controls();
+        let callback_url = controls.consent(&created.authorization_url, "full", Decision::Allow).unwrap();
+        refused(complete(&service, &callback_url).await, Code::Aborted, "AUTHORIZATION_INTERRUPTED");
+        assert!(asked.load(Ordering::Relaxed) > 0, "{encoding}");
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), ENCODINGS.len(), "each code was sent once");
+}
