@@ -107,6 +107,16 @@ pub enum BuildError {
 }
 
 impl Service {
+    /// The app that a name means; without one the only app, or the one named `default`.
+    #[must_use]
+    pub fn app(&self, name: Option<&str>) -> Option<&Arc<App>> {
+        match name {
+            Some(name) => self.apps.get(name),
+            None if self.apps.len() == 1 => self.apps.values().next(),
+            None => self.apps.get("default"),
+        }
+    }
+
     /// Builds the service. Connects to nothing yet.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ use ipnet::IpNet;
 
 use crate::metrics::PageLabels;
 use crate::rates::Paces;
-use crate::service::{App, Service};
+use crate::service::Service;
 
 mod callback;
 mod deletion;
@@ -75,17 +75,6 @@ pub fn router(service: Arc<Service>, public_url: &str, trusted_proxies: Arc<[IpN
 }
 
 impl Web {
-    /// The app that a path means: the one it names; without a name the only one, or
-    /// the one named `default`.
-    fn app(&self, name: Option<&str>) -> Option<&Arc<App>> {
-        let apps = &self.service.apps;
-        match name {
-            Some(name) => apps.get(name),
-            None if apps.len() == 1 => apps.values().next(),
-            None => apps.get("default"),
-        }
-    }
-
     /// Counts an answer.
     fn count(&self, page: &'static str, result: &'static str) {
         self.service.metrics.pages.get_or_create(&PageLabels { page, result }).inc();

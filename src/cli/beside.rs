@@ -10,9 +10,6 @@ use crate::service::{App, Service};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// The app that is meant where there are several and none is named.
-const DEFAULT_APP: &str = "default";
-
 /// Builds the service and finds an app: the one that is named, the only one, or the
 /// default one.
 pub(super) fn build(
@@ -22,11 +19,7 @@ pub(super) fn build(
 ) -> Result<(Arc<Service>, Arc<App>), Failure> {
     let config = Config::load(file, variables.iter().cloned())?;
     let service = Service::new(&config, Arc::new(SystemClock))?;
-    let found = match (app, service.apps.len()) {
-        (None, 1) => service.apps.values().next(),
-        (named, _) => service.apps.get(named.unwrap_or(DEFAULT_APP)),
-    };
-    let Some(found) = found.cloned() else {
+    let Some(found) = service.app(app).cloned() else {
         let known: Vec<&str> = service.apps.keys().map(String::as_str).collect();
         let named = app.map_or_else(|| "is required".to_owned(), |app| format!("{app:?} is not configured"));
         return Err(format!("--app: {named}; there are {}", known.join(", ")).into());

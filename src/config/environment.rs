@@ -32,11 +32,12 @@ const APP: [(&str, &str); 6] = [
 const CALLER: &str = "THREADS_IDENTITY_CALLER_KEY_SHA256";
 
 /// Variables of commands and of development.
-const OTHERS: [&str; 5] = [
+const OTHERS: [&str; 6] = [
     "THREADS_IDENTITY_SERVER",
     "THREADS_IDENTITY_CALLER_KEY",
     "THREADS_IDENTITY_CALLER_KEY_FILE",
     "THREADS_IDENTITY_CA_FILE",
+    "THREADS_IDENTITY_IMPORT_URL",
     "THREADS_IDENTITY_DEV_DATABASE_URL",
 ];
 
@@ -123,5 +124,19 @@ fn set(table: &mut Table, path: &[String], value: &str) -> bool {
             Value::Table(inner) => set(inner, rest, value),
             _ => false,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_of_commands_are_known_and_others_like_them_are_not() {
+        for name in OTHERS {
+            assert!(!is_mistyped(name), "{name}");
+            assert!(is_mistyped(&format!("{name}X")), "{name}X");
+        }
+        assert!(!is_mistyped("THREADS_IDENTITY_IMPORT_URL"), "`import` reads it");
     }
 }

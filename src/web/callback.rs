@@ -28,7 +28,7 @@ fn answer(web: &Web, app: Option<&str>, query: Option<&str>, headers: &HeaderMap
         web.count(PAGE, "prefetch");
         return StatusCode::NO_CONTENT.into_response();
     }
-    let Some(app) = web.app(app) else { return nothing_here() };
+    let Some(app) = web.service.app(app) else { return nothing_here() };
     let query = query.unwrap_or_default();
     let handed = if query.len() > QUERY_MAX {
         Err(NoTicket::AnswerInvalid)

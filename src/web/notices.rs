@@ -43,7 +43,7 @@ pub(super) async fn removed(
 ) -> Response {
     const PAGE: &str = "deauthorize";
     let web = &web;
-    let Some(app) = web.app(app.as_deref().map(String::as_str)) else { return no_app(web, PAGE) };
+    let Some(app) = web.service.app(app.as_deref().map(String::as_str)) else { return no_app(web, PAGE) };
     let Some(signed) = signed_request(&headers, body).await else { return refused(web, PAGE, "form") };
     match deauthorize(&web.service, app, &signed).await {
         Ok(done) => {
@@ -70,7 +70,7 @@ pub(super) async fn forgotten(
 ) -> Response {
     const PAGE: &str = "data_deletion";
     let web = &web;
-    let Some(app) = web.app(app.as_deref().map(String::as_str)) else { return no_app(web, PAGE) };
+    let Some(app) = web.service.app(app.as_deref().map(String::as_str)) else { return no_app(web, PAGE) };
     let Some(signed) = signed_request(&headers, body).await else { return refused(web, PAGE, "form") };
     match forget(&web.service, app, &signed).await {
         Ok((code, forgotten)) => {
