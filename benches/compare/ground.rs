@@ -43,13 +43,14 @@ impl Side {
 }
 
 /// What a side has done in one turn: calls a second, and the processor time that one
-/// call took here, at the side and in Postgres, in microseconds.
+/// call took here, at the side, in Postgres and in the simulator, in microseconds.
 #[derive(Clone, Copy)]
 pub struct Turn {
     pub rate: f64,
     pub generator: f64,
     pub server: f64,
     pub postgres: f64,
+    pub simulator: f64,
 }
 
 /// What a side has done in all turns of a comparison.
@@ -77,7 +78,8 @@ pub struct Ground {
     pub provider: String,
     pub settings: Settings,
     _served: Vec<Served>,
-    _parts: Vec<Process>,
+    _rivals: [Process; 2],
+    simulator: Process,
     cluster: Cluster,
     _home: Home,
 }
@@ -93,15 +95,16 @@ impl Drop for Home {
 
 impl Ground {
     /// Sets everything up. `accounts` is the size of the larger database; none leaves
-    /// it out. `binary` is another build of the service to measure.
-    pub async fn new(accounts: Option<u64>, binary: Option<&Path>) -> Self {
+    /// it out. `binary` is another build of the service to measure. `shared_buffers` is
+    /// Postgres' own setting; none is its default.
+    pub async fn new(accounts: Option<u64>, binary: Option<&Path>, shared_buffers: Option<&str>) -> Self {
         let home = Home(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("compare"));
         let _ = fs::remove_dir_all(&home.0);
         fs::create_dir_all(&home.0).unwrap();
         let simulator = Process::part(&["simulator", &PEOPLE.to_string()]);
         let provider = format!("http://{}", simulator.address);
         let settings = Settings::new(&home.0, &provider, binary);
-        let cluster = seeded(&home, &settings, accounts).await;
+        let cluster = seeded(&home, &settings, accounts, shared_buffers).await;
         // By TCP, as a database on another machine is reached.
         let url = cluster.tcp_url(SMALL).unwrap();
         let rival = |kind| Process::part(&["rival", kind, &url, &provider]);
@@ -122,7 +125,8 @@ impl Ground {
             provider,
             settings,
             _served: served,
-            _parts: vec![memory, bare, simulator],
+            _rivals: [memory, bare],
+            simulator,
             cluster,
             _home: home,
         }
@@ -159,15 +163,17 @@ impl Ground {
             for ((side, call), of_side) in sides.iter().zip(&mut all) {
                 let used = || {
                     let of_postgres = processor_of_children(self.cluster.process_id());
-                    [processor(std::process::id()), processor(side.id), of_postgres]
+                    let [here, there, simulator] =
+                        [std::process::id(), side.id, self.simulator.id()].map(processor);
+                    [here, there, of_postgres, simulator]
                 };
                 let before = used();
                 let (calls, seconds) = load::rate(&side.channels, at_once, time, call.clone()).await;
                 let after = used();
                 let per_call = |i: usize| (after[i] - before[i]) * 1e6 / calls;
                 let rate = calls / seconds;
-                let (generator, server, postgres) = (per_call(0), per_call(1), per_call(2));
-                of_side.turns.push(Turn { rate, generator, server, postgres });
+                let [generator, server, postgres, simulator] = [0, 1, 2, 3].map(per_call);
+                of_side.turns.push(Turn { rate, generator, server, postgres, simulator });
             }
         }
         all
@@ -182,7 +188,12 @@ fn free_port() -> u16 {
 
 /// A durable Postgres with the accounts in it. They are put there by one that is not,
 /// and are on the disk before anything is measured.
-async fn seeded(home: &Home, settings: &Settings, accounts: Option<u64>) -> Cluster {
+async fn seeded(
+    home: &Home,
+    settings: &Settings,
+    accounts: Option<u64>,
+    shared_buffers: Option<&str>,
+) -> Cluster {
     let environment = |name: &str| std::env::var(name).ok();
     let installation = Places::from_env(&environment).locate().await.unwrap();
     let data = home.0.join("postgres");
@@ -194,6 +205,9 @@ async fn seeded(home: &Home, settings: &Settings, accounts: Option<u64>) -> Clus
         println!("making {accounts} accounts …");
         let url = cluster.url(name);
         seed::database(&cluster.url("postgres"), &url, name, &settings.keyring, accounts).await;
+    }
+    if let Some(size) = shared_buffers {
+        seed::set_shared_buffers(&cluster.url("postgres"), size).await;
     }
     cluster.stop().await;
     let written = Command::new("sync").status().unwrap();

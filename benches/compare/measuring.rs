@@ -19,6 +19,8 @@ use crate::{machine, plot, watching};
 const LINKS_AT_ONCE: usize = 64;
 /// How long people are linked before the planner is told how many there are.
 const FIRST_LINKS: Duration = Duration::from_secs(5);
+/// How long the larger database is read before it counts.
+const FILLING: Duration = Duration::from_secs(90);
 /// When a service that has started has done all that starting brings.
 const SETTLED: Duration = Duration::from_secs(2);
 
@@ -34,6 +36,9 @@ pub struct Plan {
     /// Seconds of each turn
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
+    /// Postgres' memory for pages, such as 6GB; its default is 128MB
+    #[arg(long, value_name = "SIZE")]
+    shared_buffers: Option<String>,
     /// Only these; then nothing is written
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Subject>,
@@ -75,7 +80,7 @@ struct Run<'a> {
 /// Measures, prints, and writes.
 pub async fn run(plan: &Plan) {
     let large = plan.has(Subject::Size).then_some(plan.accounts);
-    let ground = Ground::new(large, plan.binary.as_deref()).await;
+    let ground = Ground::new(large, plan.binary.as_deref(), plan.shared_buffers.as_deref()).await;
     let machine = machine::describe(&ground.url()).await;
     println!("{machine}");
     let mut run = Run { plan, ground, findings: Vec::new(), usages: Vec::new() };
@@ -288,6 +293,8 @@ impl Run<'_> {
         let large = self.ground.large.as_ref().unwrap();
         let of = |accounts| bound(&self.ground.calls.among(accounts), Calls::get_profile);
         let sides = [(large, of(self.plan.accounts)), (&self.ground.ours, of(ACCOUNTS))];
+        // Postgres' memory is filled by what is read.
+        self.ground.turns(&sides[..1], AT_ONCE, 1, FILLING).await;
         let turns = self.turns(&sides, AT_ONCE).await;
         let what = format!("GetProfile among {} accounts", self.plan.accounts);
         self.compare(&what, Aim::AtLeast(0.9), &turns[0], &turns[1]);

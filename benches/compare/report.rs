@@ -78,6 +78,7 @@ pub struct Usage {
     generator: f64,
     server: f64,
     postgres: f64,
+    simulator: f64,
 }
 
 impl Usage {
@@ -88,6 +89,7 @@ impl Usage {
             generator: median(&turns.each(|turn| turn.generator)),
             server: median(&turns.each(|turn| turn.server)),
             postgres: median(&turns.each(|turn| turn.postgres)),
+            simulator: median(&turns.each(|turn| turn.simulator)),
         }
     }
 }
@@ -95,14 +97,14 @@ impl Usage {
 /// Where the time of the processors goes, in Markdown.
 pub fn usage_table(usages: &[Usage]) -> String {
     let mut text =
-        "| processor time of a call | side | the side itself | Postgres | the load generator | in all |\n\
-                    | --- | --- | --- | --- | --- | --- |\n"
+        "| processor time of a call | side | the side itself | Postgres | the load generator | the simulator | in all |\n\
+                    | --- | --- | --- | --- | --- | --- | --- |\n"
             .to_owned();
-    for Usage { what, side, generator, server, postgres } in usages {
-        let all = server + postgres + generator;
+    for Usage { what, side, generator, server, postgres, simulator } in usages {
+        let all = server + postgres + generator + simulator;
         writeln!(
             text,
-            "| {what} | {side} | {server:.0} µs | {postgres:.0} µs | {generator:.0} µs | {all:.0} µs |"
+            "| {what} | {side} | {server:.0} µs | {postgres:.0} µs | {generator:.0} µs | {simulator:.0} µs | {all:.0} µs |"
         )
         .unwrap();
     }

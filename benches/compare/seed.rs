@@ -89,6 +89,12 @@ pub async fn database(server_url: &str, url: &str, name: &str, keyring: &Keyring
     execute(&mut connection, "checkpoint".to_owned()).await;
 }
 
+/// Holds from the next start of the server on.
+pub async fn set_shared_buffers(server_url: &str, size: &str) {
+    let mut server = PgConnection::connect(server_url).await.unwrap();
+    execute(&mut server, format!("alter system set shared_buffers = '{size}'")).await;
+}
+
 async fn seal(connection: &mut PgConnection, keyring: &Keyring, accounts: u64) {
     let ids: Vec<Uuid> = (0..accounts).map(account_id).collect();
     let token = "T".repeat(TOKEN_LEN);

@@ -82,9 +82,10 @@ func (a *Accounts) Replace(accounts []*pb.Account, cursor string) error {
 func (a *Accounts) Apply(change *pb.AccountChange, cursor string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if change.GetKind() == pb.AccountChange_KIND_ERASED {
+	account := change.GetAccount()
+	if change.GetKind() == pb.AccountChange_KIND_ERASED || account.GetState() == pb.Account_STATE_UNLINKED {
 		delete(a.kept.Accounts, change.AccountId)
-	} else if account := change.GetAccount(); account != nil {
+	} else if account != nil {
 		a.kept.Accounts[account.AccountId] = entry(account)
 	}
 	return a.keep(cursor)

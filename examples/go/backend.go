@@ -41,6 +41,7 @@ func (b *Backend) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /login", b.login)
 	mux.HandleFunc("POST /link", b.loggedIn(b.link))
+	mux.HandleFunc("POST /unlink", b.loggedIn(b.unlink))
 	mux.HandleFunc("GET /linked", b.loggedIn(b.linked))
 	mux.HandleFunc("GET /me", b.loggedIn(b.me))
 	mux.HandleFunc("GET /threads/me", b.loggedIn(b.threadsMe))
@@ -122,6 +123,25 @@ func (b *Backend) link(w http.ResponseWriter, h here) error {
 		return err
 	}
 	http.Redirect(w, h.Request, url, http.StatusSeeOther)
+	return nil
+}
+
+func (b *Backend) unlink(w http.ResponseWriter, h here) error {
+	ctx, cancel := context.WithTimeout(h.Context(), patience)
+	defer cancel()
+	account, err := b.account(h)
+	if err != nil {
+		return err
+	}
+	if _, err := Patiently(ctx, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, b.Identity.Unlink(ctx, account, h.session.UserID)
+	}); err != nil {
+		return err
+	}
+	h.session.Account = ""
+	b.sessions.put(h.id, h.session)
+	// Threads has no way to give a token back: tell the person to remove the app there, too.
+	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -244,6 +245,57 @@ func TestWhatThreadsNoLongerTakesIsConsentedToAgain(t *testing.T) {
 	}
 	p.expect("/threads/me", http.StatusOK)
 	p.isTold("LINKED", "REAUTHORIZATION_REQUIRED", "REAUTHORIZED")
+}
+
+func TestAConsentAsksForAllThatTheAccountHas(t *testing.T) {
+	p := newPerson(t)
+	identity, err := dial(os.Getenv("THREADS_IDENTITY_CALLER_KEY"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer identity.Close()
+	binding := []byte("0123456789abcdef")
+	away, err := identity.AuthorizationURL(t.Context(), p.userID, binding, "", "threads_manage_insights")
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := url.Parse(p.decide("allow", away))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done, err := identity.Complete(t.Context(), back.Query().Get("ticket"), p.userID, binding)
+	if err != nil {
+		t.Fatal(err)
+	}
+	away, err = identity.AuthorizationURL(t.Context(), p.userID, binding, done.Account.AccountId, "threads_content_publish")
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked, err := url.Parse(away)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scopes := strings.FieldsFunc(asked.Query().Get("scope"), func(c rune) bool { return c == ',' || c == ' ' })
+	slices.Sort(scopes)
+	if !slices.Equal(scopes, []string{"threads_basic", "threads_content_publish", "threads_manage_insights"}) {
+		t.Fatal(scopes)
+	}
+}
+
+func TestWhatIsUnlinkedLeavesTheCopy(t *testing.T) {
+	p := newPerson(t)
+	p.link(nil)
+	eventually(t, func() bool { return p.copied() == "STATE_ACTIVE" })
+	if status, body := p.do(p.browser.PostForm(backendURL("/unlink"), nil)); status != http.StatusNoContent {
+		t.Fatal(status, body)
+	}
+	eventually(t, func() bool { return p.copied() == "0 accounts" })
+	if told := p.expect("/me", http.StatusNotFound); told["action"] != "link" {
+		t.Fatal(told)
+	}
+	p.link(nil)
+	p.isTold("LINKED", "UNLINKED", "RELINKED")
+	eventually(t, func() bool { return p.copied() == "STATE_ACTIVE" })
 }
 
 func TestAWatchGoesOnAfterARestartWithoutGapOrRepetition(t *testing.T) {

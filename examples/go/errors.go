@@ -109,10 +109,10 @@ func (e *Error) Error() string {
 
 // Action says what to do.
 func (e *Error) Action() Action {
-	// These two tell of a completion when they name an authorization, which is over then.
+	// These tell of a completion when they name an authorization, which is over then.
 	if _, ended := e.Metadata["authorization_id"]; ended {
 		switch e.Reason {
-		case "PROVIDER_RATE_LIMITED":
+		case "PROVIDER_RATE_LIMITED", "REAUTHORIZATION_REQUIRED":
 			return StartAgain
 		case "PERMISSION_MISSING":
 			return Tell

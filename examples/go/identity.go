@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	_ "embed"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -71,13 +72,23 @@ func Dial(address, caFile, key string) (*Identity, error) {
 func (i *Identity) Close() error { return i.conn.Close() }
 
 // AuthorizationURL says where to send the browser; with an account, to consent
-// for it again.
-func (i *Identity) AuthorizationURL(ctx context.Context, userID string, binding []byte, accountID string) (string, error) {
+// for it again; with more permissions than the app asks for by itself, such as
+// those that a PERMISSION_MISSING names, to consent to these, too.
+func (i *Identity) AuthorizationURL(ctx context.Context, userID string, binding []byte, accountID string, more ...string) (string, error) {
 	link := &pb.CreateAuthorizationUrlRequest_Link{UserId: userID, SessionBinding: binding}
+	scopes := more
 	if accountID != "" {
 		link.AccountId = &accountID
+		// What a consent asks for takes the place of what the account had: ask for that, too.
+		account, err := i.Account(ctx, accountID, userID)
+		if err != nil {
+			return "", err
+		}
+		scopes = slices.Concat(account.Scopes, more)
+		slices.Sort(scopes)
+		scopes = slices.Compact(scopes)
 	}
-	request := &pb.CreateAuthorizationUrlRequest{Flow: &pb.CreateAuthorizationUrlRequest_Link_{Link: link}}
+	request := &pb.CreateAuthorizationUrlRequest{Flow: &pb.CreateAuthorizationUrlRequest_Link_{Link: link}, Scopes: scopes}
 	created, err := i.authorizations.CreateAuthorizationUrl(ctx, request)
 	return created.GetAuthorizationUrl(), AsError(err)
 }
@@ -127,6 +138,21 @@ func (i *Identity) ReportInvalid(ctx context.Context, accountID, userID, token s
 		TokenSha256: hash[:],
 	})
 	return reported.GetAccount(), AsError(err)
+}
+
+// Account gets one account.
+func (i *Identity) Account(ctx context.Context, accountID, userID string) (*pb.Account, error) {
+	got, err := i.accounts.GetAccount(ctx, &pb.GetAccountRequest{
+		Account: &pb.GetAccountRequest_AccountId{AccountId: accountID},
+		UserId:  &userID,
+	})
+	return got.GetAccount(), AsError(err)
+}
+
+// Unlink ends a link; its token and profile are destroyed at once.
+func (i *Identity) Unlink(ctx context.Context, accountID, userID string) error {
+	_, err := i.accounts.UnlinkAccount(ctx, &pb.UnlinkAccountRequest{AccountId: accountID, UserId: userID})
+	return AsError(err)
 }
 
 // ListAccounts lists every account of the app that is linked.

@@ -62,7 +62,12 @@ func (p *person) sentTo(response *http.Response, err error) string {
 // consent presses "link", decides at Threads, and says where the browser is sent then.
 func (p *person) consent(decision string, form url.Values) string {
 	p.t.Helper()
-	away := p.sentTo(p.browser.PostForm(backendURL("/link"), form))
+	return p.decide(decision, p.sentTo(p.browser.PostForm(backendURL("/link"), form)))
+}
+
+// decide decides at Threads, and says where the browser is sent then.
+func (p *person) decide(decision, away string) string {
+	p.t.Helper()
 	clicked := simulate(p.t, "consent", map[string]string{"persona": p.key, "decision": decision, "authorization_url": away})
 	return p.sentTo(p.browser.Get(clicked["callback_url"].(string)))
 }

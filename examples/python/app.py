@@ -105,6 +105,14 @@ def create_app(identity: Identity, accounts: Accounts, graph_url: str, secret_ke
         url = patiently(lambda: identity.authorization_url(user_id(), binding(), again), PATIENCE)
         return redirect(url, 303)
 
+    @app.post("/unlink")
+    def unlink():
+        account, user = account_id(), user_id()
+        patiently(lambda: identity.unlink(account, user), PATIENCE)
+        session.pop("account_id", None)
+        # Threads has no way to give a token back: tell the person to remove the app there, too.
+        return "", 204
+
     @app.get("/linked")
     def linked():
         """Where the hosted callback sends the browser on to (`return_to`)."""

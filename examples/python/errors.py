@@ -99,9 +99,9 @@ class IdentityError(Exception):
 
     @property
     def action(self) -> Action:
-        # These two tell of a completion when they name an authorization, which is over then.
+        # These tell of a completion when they name an authorization, which is over then.
         if "authorization_id" in self.metadata:
-            if self.reason == "PROVIDER_RATE_LIMITED":
+            if self.reason in ("PROVIDER_RATE_LIMITED", "REAUTHORIZATION_REQUIRED"):
                 return Action.START_AGAIN
             if self.reason == "PERMISSION_MISSING":
                 return Action.TELL

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import grpc
@@ -60,11 +61,20 @@ class Identity:
         self.channel.close()
 
     @typed
-    def authorization_url(self, user_id: str, session_binding: bytes, account_id: str | None = None) -> str:
-        """Where to send the browser; with an account, to consent for it again."""
+    def authorization_url(
+        self, user_id: str, session_binding: bytes, account_id: str | None = None, more: Iterable[str] = ()
+    ) -> str:
+        """Where to send the browser; with an account, to consent for it again; with more
+        permissions than the app asks for by itself, such as those that a PERMISSION_MISSING
+        names, to consent to these, too."""
+        scopes = set(more)
+        if account_id is not None:
+            # What a consent asks for takes the place of what the account had: ask for that, too.
+            scopes |= set(self.account(account_id, user_id).scopes)
         Request = authorizations.CreateAuthorizationUrlRequest
         link = Request.Link(user_id=user_id, session_binding=session_binding, account_id=account_id)
-        return self.authorizations.CreateAuthorizationUrl(Request(link=link)).authorization_url
+        created = self.authorizations.CreateAuthorizationUrl(Request(link=link, scopes=sorted(scopes)))
+        return created.authorization_url
 
     @typed
     def complete(self, ticket: str, user_id: str, session_binding: bytes):
@@ -101,6 +111,18 @@ class Identity:
                 token_sha256=hashlib.sha256(access_token.encode()).digest(),
             )
         ).account
+
+    @typed
+    def account(self, account_id: str, user_id: str):
+        """One account."""
+        return self.accounts.GetAccount(
+            accounts.GetAccountRequest(account_id=account_id, user_id=user_id)
+        ).account
+
+    @typed
+    def unlink(self, account_id: str, user_id: str):
+        """Ends a link; its token and profile are destroyed at once."""
+        self.accounts.UnlinkAccount(accounts.UnlinkAccountRequest(account_id=account_id, user_id=user_id))
 
     @typed
     def list_accounts(self) -> list:

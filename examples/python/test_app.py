@@ -78,7 +78,10 @@ class Person:
         """Presses "link", decides at Threads; answers with where the browser is sent then."""
         left = self.browser.post(BACKEND + "/link", data=form, allow_redirects=False)
         assert left.status_code == 303, left.text
-        click = {"persona": self.key, "decision": decision, "authorization_url": left.headers["location"]}
+        return self.decide(decision, left.headers["location"])
+
+    def decide(self, decision, url):
+        click = {"persona": self.key, "decision": decision, "authorization_url": url}
         callback = self.browser.get(simulate("consent", **click)["callback_url"], allow_redirects=False)
         assert callback.status_code == 303, callback.text
         return callback.headers["location"]
@@ -180,6 +183,30 @@ def test_what_threads_no_longer_takes_is_consented_to_again(backend):
     assert person.link(again="yes")["account_id"] == account_id
     assert person.get("/threads/me").json()["id"] == person.threads_id
     eventually(lambda: person.told(backend)[-1] == "KIND_REAUTHORIZED")
+
+
+def test_a_consent_asks_for_all_that_the_account_has(backend):
+    person, identity, binding = Person(), client(), b"0123456789abcdef"
+    url = identity.authorization_url(person.user_id, binding, more=["threads_manage_insights"])
+    (ticket,) = parse_qs(urlparse(person.decide("allow", url)).query)["ticket"]
+    account = identity.complete(ticket, person.user_id, binding).account
+    url = identity.authorization_url(person.user_id, binding, account.account_id, ["threads_content_publish"])
+    (scope,) = parse_qs(urlparse(url).query)["scope"]
+    asked = ["threads_basic", "threads_content_publish", "threads_manage_insights"]
+    assert sorted(scope.replace(",", " ").split()) == asked
+    identity.close()
+
+
+def test_what_is_unlinked_leaves_the_copy(backend):
+    person = Person()
+    person.link()
+    eventually(lambda: person.get("/accounts").json())
+    assert person.browser.post(BACKEND + "/unlink").status_code == 204
+    eventually(lambda: person.get("/accounts").json() == [])
+    assert person.get("/me").json() == {"action": "link"}
+    person.link()
+    eventually(lambda: person.told(backend) == ["KIND_LINKED", "KIND_UNLINKED", "KIND_RELINKED"])
+    eventually(lambda: person.get("/accounts").json())
 
 
 def test_a_watch_goes_on_after_a_restart_without_gap_or_repetition(backend):

@@ -40,7 +40,8 @@ class Accounts:
     def apply(self, change: AccountChange | None, cursor: str):
         """Takes in a change: not what differs, but how the account stands now."""
         with self.lock:
-            if change and change.kind == AccountChange.KIND_ERASED:
+            unlinked = change and change.account.state == Account.STATE_UNLINKED
+            if change and (change.kind == AccountChange.KIND_ERASED or unlinked):
                 self.by_id.pop(change.account_id, None)
             elif change and change.HasField("account"):
                 self.by_id[change.account_id] = entry(change.account)

@@ -22,7 +22,7 @@ use crate::store::{self, Pool, StoreError};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// The app that is meant unless one is named.
+/// The app that is meant unless one is named, or there is but one.
 const DEFAULT_APP: &str = "default";
 /// How many bad lines of a file are told.
 const TOLD_MAX: usize = 100;
@@ -34,7 +34,7 @@ const REPEAT: &str = "what is erased stays erased: run it again, and it does the
 pub(super) struct EraseArgs {
     #[command(flatten)]
     whom: EraseWhom,
-    /// The app: `default` unless given; for the ledger, all of them.
+    /// The app: the only one, or `default`, unless given; for the ledger, all of them.
     #[arg(long, value_name = "APP", conflicts_with = "replay")]
     app: Option<String>,
     /// Only say how many accounts would be erased.
@@ -74,10 +74,15 @@ pub(super) async fn run(args: EraseArgs, variables: &Variables) -> CommandResult
     if args.whom.export {
         return export(&url, args.app.as_deref()).await;
     }
-    let app = args.app.as_deref().unwrap_or(DEFAULT_APP);
+    let configured = Config::load(args.config.config.as_deref(), variables.iter().cloned());
+    let apps: Vec<String> = configured.into_iter().flat_map(|config| config.apps).map(|app| app.id).collect();
+    let app = match (args.app.as_deref(), apps.as_slice()) {
+        (Some(named), _) => named,
+        (None, [only]) => only,
+        (None, _) => DEFAULT_APP,
+    };
     if args.whom.replay.is_none() {
-        let configured = Config::load(args.config.config.as_deref(), variables.iter().cloned());
-        require_app(&url, app, configured.ok()).await?;
+        require_app(&url, app, &apps).await?;
     }
     let by = |cause| By { cause, caller: "operator", detail: None, now: SystemClock.now() };
     let done = if let Some(file) = &args.whom.replay {
@@ -111,8 +116,7 @@ pub(super) async fn run(args: EraseArgs, variables: &Variables) -> CommandResult
 
 /// Refuses an app that nobody has heard of: one typing error, and a list of people
 /// would count as erased while all of them are still there.
-async fn require_app(url: &DatabaseUrl, app: &str, configured: Option<Config>) -> Result<(), Failure> {
-    let apps: Vec<String> = configured.into_iter().flat_map(|config| config.apps).map(|app| app.id).collect();
+async fn require_app(url: &DatabaseUrl, app: &str, apps: &[String]) -> Result<(), Failure> {
     if apps.iter().any(|known| known == app) || knows_app(&store::pool_of_one(url)?, app).await? {
         return Ok(());
     }

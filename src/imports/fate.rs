@@ -142,7 +142,7 @@ impl Invalid {
             Self::Scopes => {
                 ("SCOPES_INVALID", "scopes must be at most 50 names of scopes, between commas or spaces")
             }
-            Self::State => ("STATE_INVALID", "state must be one that `export` writes, or empty"),
+            Self::State => ("ACCOUNT_STATE_INVALID", "state must be one that `export` writes, or empty"),
             Self::StateReason => {
                 ("STATE_REASON_INVALID", "state_reason must be one that `export` writes, or empty")
             }

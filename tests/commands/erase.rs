@@ -94,6 +94,27 @@ async fn a_user_is_erased_and_a_dry_run_only_says_how_many() {
 }
 
 #[tokio::test]
+async fn the_only_app_need_not_be_named() {
+    let mut deployment = Deployment::new("erase-solo", 3).await;
+    let app = |id: &str| {
+        format!(
+            "[[apps]]\nid = {id:?}\nclient_id = \"{0}\"\nclient_secret = \"not-a-secret-of-anybody\"\n\
+             redirect_uris = [\"https://id.example.com/callback\"]\n",
+            990_602_627_938_098 + id.len()
+        )
+    };
+    let config = deployment.file("config.toml", &app("solo"));
+    let said = deployment.erase(&["--user", "user-1", "--config", &config]).good();
+    assert_eq!(said, "Erased 0 accounts of the user, in app \"solo\".");
+    assert_eq!(deployment.count(ACCOUNTS).await, 3, "another app's are left");
+    let error = deployment.erase(&["--user", "user-1", "--app", "third", "--config", &config]).bad();
+    assert!(error.contains("--app") && error.contains("configured: solo"), "{error}");
+    let config = deployment.file("config.toml", &(app("solo") + &app("another")));
+    let said = deployment.erase(&["--user", "user-1", "--config", &config]).good();
+    assert_eq!(said, "Erased 2 accounts of the user, in app \"default\".");
+}
+
+#[tokio::test]
 async fn a_file_of_threads_ids_is_erased_if_all_of_it_is_good() {
     let mut deployment = Deployment::new("erase-ids", 600).await;
     let bad = deployment.file("bad", "1001\n\n# a list\n1002 # a comment\nx1003\n1004, 1005\n-1\n");

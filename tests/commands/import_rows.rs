@@ -193,8 +193,8 @@ async fn what_the_api_could_not_name_does_not_come_in() {
     for (person, reason) in [
         ("30000000000000001", "USER_ID_INVALID"),
         ("30000000000000002", "USER_ID_INVALID"),
-        ("30000000000000003", "STATE_INVALID"),
-        ("30000000000000005", "STATE_INVALID"),
+        ("30000000000000003", "ACCOUNT_STATE_INVALID"),
+        ("30000000000000005", "ACCOUNT_STATE_INVALID"),
     ] {
         assert_eq!(reasons(&report)[person].1, reason, "{told}");
     }

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::pb::account::State;
 use crate::pb::account_change::Kind;
 use crate::pb::{Account, AccountChange};
 
@@ -83,7 +84,8 @@ impl Accounts {
     pub fn apply(&self, change: Option<&AccountChange>, cursor: &str) -> io::Result<()> {
         let mut kept = self.kept();
         if let Some(change) = change {
-            if change.kind() == Kind::Erased {
+            let unlinked = change.account.as_ref().is_some_and(|account| account.state() == State::Unlinked);
+            if unlinked || change.kind() == Kind::Erased {
                 kept.accounts.remove(&change.account_id);
             } else if let Some(account) = &change.account {
                 kept.accounts.insert(change.account_id.clone(), account.into());

@@ -70,8 +70,10 @@ impl IdentityError {
         use ErrorReason as Reason;
         let is_of_completion = self.metadata.contains_key("authorization_id");
         match Reason::from_str_name(&self.reason).unwrap_or_default() {
-            // These two tell of a completion when they name an authorization, which is over then.
-            Reason::ProviderRateLimited if is_of_completion => Action::StartAgain,
+            // These tell of a completion when they name an authorization, which is over then.
+            Reason::ProviderRateLimited | Reason::ReauthorizationRequired if is_of_completion => {
+                Action::StartAgain
+            }
             Reason::PermissionMissing if is_of_completion => Action::Tell,
             // You sent something that cannot be right.
             Reason::FieldInvalid

@@ -1,5 +1,6 @@
 //! The client of threads-identity: one channel, the calls that a backend makes.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
@@ -69,20 +70,32 @@ impl Identity {
         })
     }
 
-    /// Where to send the browser; with an account, to consent for it again.
+    /// Where to send the browser; with an account, to consent for it again; with more
+    /// permissions than the app asks for by itself, such as those that a
+    /// PERMISSION_MISSING names, to consent to these, too.
     pub async fn authorization_url(
         &self,
         user_id: &str,
         session_binding: &[u8],
         account_id: Option<&str>,
+        more: &[&str],
     ) -> Result<String> {
+        let mut scopes: BTreeSet<String> = more.iter().map(|scope| (*scope).to_owned()).collect();
+        if let Some(account_id) = account_id {
+            // What a consent asks for takes the place of what the account had: ask for that, too.
+            scopes.extend(self.account(account_id, user_id).await?.scopes);
+        }
         let link = Link {
             user_id: user_id.to_owned(),
             session_binding: Some(session_binding.to_owned()),
             account_id: account_id.map(str::to_owned),
             ..Link::default()
         };
-        let message = CreateAuthorizationUrlRequest { flow: Some(Flow::Link(link)), ..Default::default() };
+        let message = CreateAuthorizationUrlRequest {
+            flow: Some(Flow::Link(link)),
+            scopes: scopes.into_iter().collect(),
+            ..Default::default()
+        };
         let created = repeated(DEADLINE, message, |request| {
             let mut client = self.authorizations.clone();
             async move { client.create_authorization_url(request).await }
@@ -157,6 +170,29 @@ impl Identity {
             async move { client.report_invalid_token(request).await }
         });
         Ok(reported.await?.account.unwrap_or_default())
+    }
+
+    /// One account.
+    pub async fn account(&self, account_id: &str, user_id: &str) -> Result<Account> {
+        let message = GetAccountRequest {
+            account: Some(get_account_request::Account::AccountId(account_id.to_owned())),
+            user_id: Some(user_id.to_owned()),
+        };
+        let got = repeated(DEADLINE, message, |request| {
+            let mut client = self.accounts.clone();
+            async move { client.get_account(request).await }
+        });
+        Ok(got.await?.account.unwrap_or_default())
+    }
+
+    /// Ends a link; its token and profile are destroyed at once.
+    pub async fn unlink(&self, account_id: &str, user_id: &str) -> Result<()> {
+        let message = UnlinkAccountRequest { account_id: account_id.to_owned(), user_id: user_id.to_owned() };
+        let unlinked = repeated(DEADLINE, message, |request| {
+            let mut client = self.accounts.clone();
+            async move { client.unlink_account(request).await }
+        });
+        unlinked.await.map(drop)
     }
 
     /// Every account of the app that is linked.

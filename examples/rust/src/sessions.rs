@@ -40,11 +40,11 @@ impl Sessions {
         self.by_id().get(jar.get(COOKIE)?.value()).cloned()
     }
 
-    /// Remembers which account was linked in a session.
-    pub fn linked(&self, jar: &CookieJar, account_id: String) {
+    /// Remembers which account was linked in a session; none any more once it is unlinked.
+    pub fn linked(&self, jar: &CookieJar, account_id: Option<String>) {
         let id = jar.get(COOKIE).map(Cookie::value).unwrap_or_default();
         if let Some(session) = self.by_id().get_mut(id) {
-            session.account_id = Some(account_id);
+            session.account_id = account_id;
         }
     }
 }

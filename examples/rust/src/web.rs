@@ -48,6 +48,7 @@ pub fn router(identity: Identity, accounts: Arc<Accounts>, graph_url: String) ->
     Router::new()
         .route("/login", post(login))
         .route("/link", post(link))
+        .route("/unlink", post(unlink))
         .route("/linked", get(linked))
         .route("/me", get(me))
         .route("/threads/me", get(threads_me))
@@ -162,9 +163,18 @@ async fn link(State(app): App, Here(session): Here, Form(again): Form<Again>) ->
     // Which account is consented to again is ours to know, not the browser's.
     let again = again.again.and_then(|_| app.known(&session));
     let again = again.as_deref();
-    let url =
-        patiently(PATIENCE, || app.identity.authorization_url(&session.user_id, &session.binding, again));
+    let url = patiently(PATIENCE, || {
+        app.identity.authorization_url(&session.user_id, &session.binding, again, &[])
+    });
     Ok(Redirect::to(&url.await?))
+}
+
+async fn unlink(State(app): App, jar: CookieJar, Here(session): Here) -> Result<StatusCode, Trouble> {
+    let account = app.account(&session)?;
+    patiently(PATIENCE, || app.identity.unlink(&account, &session.user_id)).await?;
+    app.sessions.linked(&jar, None);
+    // Threads has no way to give a token back: tell the person to remove the app there, too.
+    Ok(StatusCode::NO_CONTENT)
 }
 
 #[derive(Deserialize)]
@@ -192,7 +202,7 @@ async fn linked(
     let done =
         patiently(PATIENCE, || app.identity.complete(&back.ticket, &session.user_id, &session.binding));
     let account = done.await?.account.unwrap_or_default();
-    app.sessions.linked(&jar, account.account_id);
+    app.sessions.linked(&jar, Some(account.account_id));
     Ok(Redirect::to("/me").into_response())
 }
 

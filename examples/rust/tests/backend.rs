@@ -127,7 +127,10 @@ impl Person {
 
     /// Presses "link", decides at Threads; answers with where the browser is sent then.
     async fn consent(&self, decision: &str, form: &[(&str, &str)]) -> String {
-        let away = sent_to(self.submit("/link", form).await).await;
+        self.decide(decision, &sent_to(self.submit("/link", form).await).await).await
+    }
+
+    async fn decide(&self, decision: &str, away: &str) -> String {
         let click = json!({ "persona": self.key, "decision": decision, "authorization_url": away });
         let clicked = simulate("consent", click).await;
         sent_to(self.visit(clicked["callback_url"].as_str().unwrap()).await).await
@@ -216,7 +219,7 @@ async fn nobody_finishes_what_somebody_else_began() {
 #[tokio::test]
 async fn who_calls_too_often_waits_as_long_as_it_is_told() {
     let limited = client(&env("TEST_LIMITED_CALLER_KEY"));
-    let call = || limited.authorization_url("user", b"0123456789abcdef", None);
+    let call = || limited.authorization_url("user", b"0123456789abcdef", None, &[]);
     let mut error = None;
     for _ in 0..3 {
         error = error.or(call().await.err());
@@ -261,6 +264,39 @@ async fn what_threads_no_longer_takes_is_consented_to_again() {
 }
 
 #[tokio::test]
+async fn a_consent_asks_for_all_that_the_account_has() {
+    let (person, binding) = (Person::new().await, b"0123456789abcdef");
+    let identity = client(&env("THREADS_IDENTITY_CALLER_KEY"));
+    let parameter = |url: &str, name: &str| {
+        let url = reqwest::Url::parse(url).unwrap();
+        url.query_pairs().find(|(key, _)| key == name).unwrap().1.into_owned()
+    };
+    let user = &person.user_id;
+    let url = identity.authorization_url(user, binding, None, &["threads_manage_insights"]).await.unwrap();
+    let ticket = parameter(&person.decide("allow", &url).await, "ticket");
+    let account = identity.complete(&ticket, user, binding).await.unwrap().account.unwrap();
+    let (id, more) = (account.account_id.as_str(), ["threads_content_publish"]);
+    let url = identity.authorization_url(user, binding, Some(id), &more).await.unwrap();
+    let scope = parameter(&url, "scope");
+    let asked: BTreeSet<&str> = scope.split([',', ' ']).collect();
+    let all = ["threads_basic", "threads_content_publish", "threads_manage_insights"];
+    assert_eq!(asked, BTreeSet::from(all));
+}
+
+#[tokio::test]
+async fn what_is_unlinked_leaves_the_copy() {
+    let person = Person::new().await;
+    person.link(&[]).await;
+    eventually(async || person.copied().await.is_some()).await;
+    assert_eq!(person.submit("/unlink", &[]).await.status(), 204);
+    eventually(async || person.copied().await.is_none()).await;
+    assert_eq!(person.get("/me", 404).await, json!({ "action": "link" }));
+    person.link(&[]).await;
+    person.is_told(&["LINKED", "UNLINKED", "RELINKED"]).await;
+    eventually(async || person.copied().await.as_deref() == Some("STATE_ACTIVE")).await;
+}
+
+#[tokio::test]
 async fn a_watch_goes_on_after_a_restart_without_gap_or_repetition() {
     let (before, gone, after) = (Person::new().await, Person::new().await, Person::new().await);
     before.link(&[]).await;
@@ -293,7 +329,7 @@ async fn who_cannot_go_on_from_its_cursor_begins_anew() {
 #[tokio::test]
 async fn a_bad_field_is_named() {
     let identity = client(&env("THREADS_IDENTITY_CALLER_KEY"));
-    let error = identity.authorization_url("", b"short", None).await.unwrap_err();
+    let error = identity.authorization_url("", b"short", None, &[]).await.unwrap_err();
     assert_eq!((error.code, error.reason.as_str()), (Code::InvalidArgument, "FIELD_INVALID"));
     let fields: BTreeSet<&str> = error.fields.keys().map(String::as_str).collect();
     assert_eq!(fields, BTreeSet::from(["link.session_binding", "link.user_id"]));

@@ -1,7 +1,12 @@
 // A copy of the linked accounts, and the cursor up to which it is true.
 
 import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { type Account, type AccountChange, AccountChange_Kind } from "../gen/threads/identity/v1/resources.js";
+import {
+  type Account,
+  Account_State,
+  type AccountChange,
+  AccountChange_Kind,
+} from "../gen/threads/identity/v1/resources.js";
 
 /** What this backend keeps of an account. */
 export interface Entry {
@@ -47,7 +52,8 @@ export class Accounts {
 
   /** Takes in a change, if there is one: not what differs, but how the account stands now. */
   apply(change: AccountChange | undefined, cursor: string) {
-    if (change?.kind === AccountChange_Kind.KIND_ERASED) {
+    const gone = change?.kind === AccountChange_Kind.KIND_ERASED;
+    if (change && (gone || change.account?.state === Account_State.STATE_UNLINKED)) {
       this.#byId.delete(change.accountId);
     } else if (change?.account) {
       this.#byId.set(change.accountId, entry(change.account));

@@ -68,6 +68,14 @@ export function createApp(identity: Identity, accounts: Accounts, graphUrl: stri
     response.redirect(303, await patiently(PATIENCE, () => identity.authorizationUrl(userId, binding, again)));
   });
 
+  app.post("/unlink", async (request, response) => {
+    const { userId, accountId } = linkedHere(request);
+    await patiently(PATIENCE, () => identity.unlink(accountId, userId));
+    delete request.session.accountId;
+    // Threads has no way to give a token back: tell the person to remove the app there, too.
+    response.sendStatus(204);
+  });
+
   /** Where the hosted callback sends the browser on to (`return_to`). */
   app.get("/linked", async (request, response) => {
     // A browser that guesses where its person will go has not got its person there.

@@ -95,9 +95,9 @@ export class IdentityError extends Error {
   }
 
   get action(): Action {
-    // These two tell of a completion when they name an authorization, which is over then.
+    // These tell of a completion when they name an authorization, which is over then.
     if ("authorization_id" in this.metadata) {
-      if (this.reason === "PROVIDER_RATE_LIMITED") return "start_again";
+      if (["PROVIDER_RATE_LIMITED", "REAUTHORIZATION_REQUIRED"].includes(this.reason)) return "start_again";
       if (this.reason === "PERMISSION_MISSING") return "tell";
     }
     if (this.reason in ACTIONS) return ACTIONS[this.reason as Reason];

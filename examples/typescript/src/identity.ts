@@ -52,11 +52,23 @@ export class Identity {
     this.#channel.close();
   }
 
-  /** Where to send the browser; with an account, to consent for it again. */
-  async authorizationUrl(userId: string, sessionBinding: Uint8Array, accountId?: string): Promise<string> {
+  /**
+   * Where to send the browser; with an account, to consent for it again; with more
+   * permissions than the app asks for by itself, such as those that a PERMISSION_MISSING
+   * names, to consent to these, too.
+   */
+  async authorizationUrl(
+    userId: string,
+    sessionBinding: Uint8Array,
+    accountId?: string,
+    more: string[] = [],
+  ): Promise<string> {
+    // What a consent asks for takes the place of what the account had: ask for that, too.
+    const had = accountId === undefined ? [] : (await this.account(accountId, userId)).scopes;
+    const scopes = [...new Set([...had, ...more])];
     const link = { userId, sessionBinding, accountId };
     const created = await answered(
-      this.#authorizations.createAuthorizationUrl({ flow: { $case: "link", value: link } }),
+      this.#authorizations.createAuthorizationUrl({ flow: { $case: "link", value: link }, scopes }),
     );
     return created.authorizationUrl;
   }
@@ -93,6 +105,19 @@ export class Identity {
     const tokenSha256 = createHash("sha256").update(accessToken).digest();
     const reported = await answered(this.#tokens.reportInvalidToken({ accountId, userId, tokenSha256 }));
     return reported.account!;
+  }
+
+  /** One account. */
+  async account(accountId: string, userId: string): Promise<Account> {
+    const got = await answered(
+      this.#accounts.getAccount({ account: { $case: "accountId", value: accountId }, userId }),
+    );
+    return got.account!;
+  }
+
+  /** Ends a link; its token and profile are destroyed at once. */
+  async unlink(accountId: string, userId: string): Promise<void> {
+    await answered(this.#accounts.unlinkAccount({ accountId, userId }));
   }
 
   /** Every account of the app that is linked. */

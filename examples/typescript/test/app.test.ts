@@ -113,7 +113,10 @@ class Person {
 
   /** Presses "link", decides at Threads; answers with where the browser is sent then. */
   async consent(decision = "allow", form: Record<string, string> = {}) {
-    const authorization_url = await this.sentTo("/link", form);
+    return this.decide(decision, await this.sentTo("/link", form));
+  }
+
+  async decide(decision: string, authorization_url: string) {
     const { callback_url } = await simulate("consent", { persona: this.key, decision, authorization_url });
     return this.sentTo(callback_url);
   }
@@ -218,6 +221,32 @@ test("what Threads no longer takes is consented to again", async () => {
   assert.equal((await person.link({ again: "yes" })).account_id, account_id);
   assert.equal((await person.get("/threads/me")).id, person.threadsId);
   await person.isTold("LINKED", "REAUTHORIZATION_REQUIRED", "REAUTHORIZED");
+});
+
+test("a consent asks for all that the account has", async () => {
+  const person = await Person.create();
+  const binding = Buffer.from("0123456789abcdef");
+  const url = await identity.authorizationUrl(person.userId, binding, undefined, ["threads_manage_insights"]);
+  const back = new URL(await person.decide("allow", url));
+  const { account } = await identity.complete(back.searchParams.get("ticket")!, person.userId, binding);
+  const again = await identity.authorizationUrl(person.userId, binding, account!.accountId, ["threads_content_publish"]);
+  assert.deepEqual(new URL(again).searchParams.get("scope")!.split(/[, ]/).sort(), [
+    "threads_basic",
+    "threads_content_publish",
+    "threads_manage_insights",
+  ]);
+});
+
+test("what is unlinked leaves the copy", async () => {
+  const person = await Person.create();
+  await person.link();
+  await eventually(async () => (await person.copied()) === "STATE_ACTIVE");
+  assert.equal((await person.browse("/unlink", {})).status, 204);
+  await eventually(async () => (await person.copied()) === undefined);
+  assert.deepEqual(await person.get("/me", 404), { action: "link" });
+  await person.link();
+  await person.isTold("LINKED", "UNLINKED", "RELINKED");
+  await eventually(async () => (await person.copied()) === "STATE_ACTIVE");
 });
 
 test("a watch goes on after a restart without gap or repetition", async () => {

@@ -50,8 +50,12 @@ impl Ring {
     pub fn add(&mut self, changes: Vec<Arc<Change>>, upto: i64) {
         for change in changes {
             if change.kind == Some(ChangeKind::Erased) {
-                // Nothing of the erased is kept in memory either.
-                for kept in self.changes.iter_mut().filter(|kept| kept.account_id == change.account_id) {
+                // Nothing of the erased is kept in memory either, but for an ERASED that its
+                // user may still have to hear of, as in the table.
+                let names_it = |kept: &Change| {
+                    kept.account_id == change.account_id && kept.kind != Some(ChangeKind::Erased)
+                };
+                for kept in self.changes.iter_mut().filter(|kept| names_it(kept)) {
                     *kept = Arc::new(kept.erased());
                 }
             }
@@ -136,6 +140,16 @@ mod tests {
         assert_eq!(taken(&ring, 11, 9), None, "12 has been forgotten");
         assert_eq!(taken(&ring, 12, 9), Some((vec![13, 16, 17], 17)));
         assert!(matches!(ring.take(2, 17, 9), Taken::OtherEra));
+    }
+
+    #[test]
+    fn an_erasure_is_told_although_another_follows() {
+        let mut ring = Ring::new(9);
+        ring.restart(1, 0);
+        ring.add(vec![change(1, ChangeKind::Erased, 1), linked(2), change(3, ChangeKind::Erased, 1)], 3);
+        let Taken::Changes(changes, _) = ring.take(1, 0, 9) else { panic!("all are here") };
+        let users: Vec<&str> = changes.iter().map(|change| change.user_id.as_str()).collect();
+        assert_eq!(users, ["user", "", "user"]);
     }
 
     #[test]

@@ -65,7 +65,8 @@ public final class Accounts {
 
     /** Takes in a change: not what differs, but how the account stands now. */
     public synchronized void apply(AccountChange change, String cursor) {
-        if (change.getKind() == AccountChange.Kind.KIND_ERASED) {
+        if (change.getKind() == AccountChange.Kind.KIND_ERASED
+                || change.getAccount().getState() == Account.State.STATE_UNLINKED) {
             byId.remove(change.getAccountId());
         } else if (change.hasAccount()) {
             byId.put(change.getAccountId(), Entry.of(change.getAccount()));

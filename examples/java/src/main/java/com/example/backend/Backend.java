@@ -60,6 +60,7 @@ public final class Backend {
                 })
                 .post("/login", this::login)
                 .post("/link", this::link)
+                .post("/unlink", this::unlink)
                 .get("/linked", this::linked)
                 .get("/me", this::me)
                 .get("/threads/me", this::threadsMe)
@@ -112,6 +113,15 @@ public final class Backend {
         var again = context.formParam("again") == null ? null : known(here).orElse(null);
         var url = patiently(PATIENCE, () -> identity.authorizationUrl(here.userId(), here.binding(), again));
         context.redirect(url, HttpStatus.SEE_OTHER);
+    }
+
+    private void unlink(Context context) {
+        var here = Here.of(context);
+        var account = known(here).orElseThrow(NotLinked::new);
+        patiently(PATIENCE, () -> identity.unlink(account, here.userId()));
+        context.sessionAttribute("account_id", null);
+        // Threads has no way to give a token back: tell the person to remove the app there, too.
+        context.status(204);
     }
 
     /** Where the hosted callback sends the browser on to (return_to). */

@@ -12,10 +12,12 @@ import com.threads.identity.v1.CompleteAuthorizationRequest;
 import com.threads.identity.v1.CompleteAuthorizationResponse;
 import com.threads.identity.v1.CreateAuthorizationUrlRequest;
 import com.threads.identity.v1.FetchAccessTokenRequest;
+import com.threads.identity.v1.GetAccountRequest;
 import com.threads.identity.v1.GetProfileRequest;
 import com.threads.identity.v1.ListAccountsRequest;
 import com.threads.identity.v1.ProfileServiceGrpc;
 import com.threads.identity.v1.ReportInvalidTokenRequest;
+import com.threads.identity.v1.UnlinkAccountRequest;
 import com.threads.identity.v1.WatchAccountsRequest;
 import com.threads.identity.v1.WatchAccountsResponse;
 import io.grpc.CallCredentials;
@@ -35,6 +37,7 @@ import java.util.ArrayList;
 import java.util.Iterator;
 import java.util.List;
 import java.util.Map;
+import java.util.TreeSet;
 import java.util.concurrent.Executor;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Supplier;
@@ -91,15 +94,24 @@ public final class Identity implements AutoCloseable {
         channel.shutdownNow();
     }
 
-    /** Where to send the browser; with an account, to consent for it again. */
-    public String authorizationUrl(String userId, byte[] sessionBinding, String accountId) {
+    /**
+     * Where to send the browser; with an account, to consent for it again; with more permissions than the app asks for
+     * by itself, such as those that a PERMISSION_MISSING names, to consent to these, too.
+     */
+    public String authorizationUrl(String userId, byte[] sessionBinding, String accountId, String... more) {
         var link = CreateAuthorizationUrlRequest.Link.newBuilder()
                 .setUserId(userId)
                 .setSessionBinding(ByteString.copyFrom(sessionBinding));
+        var scopes = new TreeSet<>(List.of(more));
         if (accountId != null) {
             link.setAccountId(accountId);
+            // What a consent asks for takes the place of what the account had: ask for that, too.
+            scopes.addAll(account(accountId, userId).getScopesList());
         }
-        var request = CreateAuthorizationUrlRequest.newBuilder().setLink(link).build();
+        var request = CreateAuthorizationUrlRequest.newBuilder()
+                .setLink(link)
+                .addAllScopes(scopes)
+                .build();
         return typed(() -> authorizations.createAuthorizationUrl(request)).getAuthorizationUrl();
     }
 
@@ -149,6 +161,24 @@ public final class Identity implements AutoCloseable {
         } catch (NoSuchAlgorithmException impossible) {
             throw new IllegalStateException(impossible); // every Java has it
         }
+    }
+
+    /** One account. */
+    public Account account(String accountId, String userId) {
+        var request = GetAccountRequest.newBuilder()
+                .setAccountId(accountId)
+                .setUserId(userId)
+                .build();
+        return typed(() -> accounts.getAccount(request)).getAccount();
+    }
+
+    /** Ends a link; its token and profile are destroyed at once. Answers with the account, which is unlinked now. */
+    public Account unlink(String accountId, String userId) {
+        var request = UnlinkAccountRequest.newBuilder()
+                .setAccountId(accountId)
+                .setUserId(userId)
+                .build();
+        return typed(() -> accounts.unlinkAccount(request)).getAccount();
     }
 
     /** Every account of the app that is linked. */

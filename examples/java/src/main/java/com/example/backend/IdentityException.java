@@ -83,9 +83,9 @@ public final class IdentityException extends RuntimeException {
 
     /** What to do. */
     public Action action() {
-        // These two tell of a completion when they name an authorization, which is over then.
+        // These tell of a completion when they name an authorization, which is over then.
         if (metadata.containsKey("authorization_id")) {
-            if (reason.equals("PROVIDER_RATE_LIMITED")) {
+            if (reason.equals("PROVIDER_RATE_LIMITED") || reason.equals("REAUTHORIZATION_REQUIRED")) {
                 return Action.START_AGAIN;
             }
             if (reason.equals("PERMISSION_MISSING")) {

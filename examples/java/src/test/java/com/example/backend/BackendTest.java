@@ -16,6 +16,7 @@ import java.io.File;
 import java.io.IOException;
 import java.net.CookieManager;
 import java.net.URI;
+import java.net.URLDecoder;
 import java.net.URLEncoder;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
@@ -158,7 +159,10 @@ class BackendTest {
 
         /** Presses "link", decides at Threads; answers with where the browser is sent then. */
         String consent(String decision, Map<String, String> form) throws Exception {
-            var away = sentTo(submit("/link", form));
+            return decide(decision, sentTo(submit("/link", form)));
+        }
+
+        String decide(String decision, String away) throws Exception {
             var click = Map.of("persona", key, "decision", decision, "authorization_url", away);
             return sentTo(visit(simulate("consent", click).get("callback_url").getAsString()));
         }
@@ -281,6 +285,42 @@ class BackendTest {
         assertEquals(account, person.link(Map.of("again", "yes")).get("account_id").getAsString());
         assertEquals(person.threadsId, person.get("/threads/me", 200).get("id").getAsString());
         person.isTold("LINKED", "REAUTHORIZATION_REQUIRED", "REAUTHORIZED");
+    }
+
+    @Test
+    void aConsentAsksForAllThatTheAccountHas() throws Exception {
+        var person = new Person();
+        var binding = "0123456789abcdef".getBytes(StandardCharsets.UTF_8);
+        var url = identity.authorizationUrl(person.userId, binding, null, "threads_manage_insights");
+        var ticket = parameter(person.decide("allow", url), "ticket");
+        var account = identity.complete(ticket, person.userId, binding).getAccount();
+        var again = identity.authorizationUrl(
+                person.userId, binding, account.getAccountId(), "threads_content_publish");
+        assertEquals(
+                Set.of("threads_basic", "threads_content_publish", "threads_manage_insights"),
+                Set.of(parameter(again, "scope").split("[, ]")));
+    }
+
+    /** A parameter of the query of an address. */
+    private static String parameter(String url, String name) {
+        return Arrays.stream(URI.create(url).getRawQuery().split("&"))
+                .filter(pair -> pair.startsWith(name + "="))
+                .map(pair -> URLDecoder.decode(pair.substring(name.length() + 1), StandardCharsets.UTF_8))
+                .findFirst()
+                .orElseThrow();
+    }
+
+    @Test
+    void whatIsUnlinkedLeavesTheCopy() throws Exception {
+        var person = new Person();
+        person.link(Map.of());
+        eventually(() -> "STATE_ACTIVE".equals(person.copied()));
+        assertEquals(204, person.submit("/unlink", Map.of()).statusCode());
+        eventually(() -> person.copied() == null);
+        assertEquals("link", person.get("/me", 404).get("action").getAsString());
+        person.link(Map.of());
+        person.isTold("LINKED", "UNLINKED", "RELINKED");
+        eventually(() -> "STATE_ACTIVE".equals(person.copied()));
     }
 
     @Test
