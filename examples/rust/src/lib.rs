@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod errors;
 pub mod identity;
 pub mod sessions;
+pub mod trouble;
 pub mod watcher;
 pub mod web;
 

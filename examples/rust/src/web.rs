@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::extract::{Form, FromRequestParts, Query, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -15,9 +15,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::accounts::{Accounts, Entry};
-use crate::errors::{Action, IdentityError, patiently};
+use crate::errors::patiently;
 use crate::identity::Identity;
 use crate::sessions::{Session, Sessions};
+use crate::trouble::Trouble;
 
 /// How long a person who waits for a page lets us wait.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -54,67 +55,6 @@ pub fn router(identity: Identity, accounts: Arc<Accounts>, graph_url: String) ->
         .route("/threads/me", get(threads_me))
         .route("/accounts", get(accounts_of))
         .with_state(Arc::new(backend))
-}
-
-/// What a page may end with.
-enum Trouble {
-    LoggedOut,
-    NotLinked,
-    NoTicket,
-    Identity(Box<IdentityError>),
-    TokenRefused,
-    ThreadsUnavailable,
-}
-
-impl From<IdentityError> for Trouble {
-    fn from(error: IdentityError) -> Self {
-        Self::Identity(Box::new(error))
-    }
-}
-
-impl From<reqwest::Error> for Trouble {
-    fn from(error: reqwest::Error) -> Self {
-        eprintln!("Threads: {}", error.without_url());
-        Self::ThreadsUnavailable
-    }
-}
-
-impl IntoResponse for Trouble {
-    fn into_response(self) -> Response {
-        let told = |status: StatusCode, action: &str, reason: &str| {
-            (status, Json(json!({ "action": action, "reason": reason }))).into_response()
-        };
-        let error = match self {
-            Self::LoggedOut => {
-                return (StatusCode::UNAUTHORIZED, Json(json!({ "action": "log_in" }))).into_response();
-            }
-            Self::NotLinked => {
-                return (StatusCode::NOT_FOUND, Json(json!({ "action": "link" }))).into_response();
-            }
-            Self::NoTicket => {
-                return (StatusCode::GONE, Json(json!({ "action": "start_again" }))).into_response();
-            }
-            Self::TokenRefused => return told(StatusCode::SERVICE_UNAVAILABLE, "wait", "TOKEN_REFUSED"),
-            Self::ThreadsUnavailable => {
-                return told(StatusCode::SERVICE_UNAVAILABLE, "wait", "THREADS_UNAVAILABLE");
-            }
-            Self::Identity(error) => error,
-        };
-        match error.action() {
-            Action::Tell => told(StatusCode::CONFLICT, "tell", &error.reason),
-            Action::StartAgain => told(StatusCode::GONE, "start_again", &error.reason),
-            Action::Consent => told(StatusCode::FORBIDDEN, "consent", &error.reason),
-            Action::Wait => {
-                let delay = error.retry_delay.unwrap_or(Duration::from_secs(1)).as_secs() + 1;
-                let page = told(StatusCode::SERVICE_UNAVAILABLE, "wait", &error.reason);
-                ([(header::RETRY_AFTER, delay.to_string())], page).into_response()
-            }
-            Action::Watch | Action::Alert => {
-                eprintln!("threads-identity: {error}");
-                told(StatusCode::INTERNAL_SERVER_ERROR, "alert", &error.reason)
-            }
-        }
-    }
 }
 
 /// Who sits at the browser.
