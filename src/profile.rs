@@ -33,7 +33,12 @@ pub fn picture_expire_time(url: &str) -> Option<OffsetDateTime> {
     if !["https://", "http://"].iter().any(|scheme| address.starts_with(scheme)) {
         return None;
     }
-    let (_, value) = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "oe")?;
+    // And of it only what may be the parameter, which somebody may have encoded.
+    let candidates =
+        query.split('&').filter(|pair| ["oe", "o%", "%"].iter().any(|name| pair.starts_with(name)));
+    let (_, value) = candidates
+        .filter_map(|pair| form_urlencoded::parse(pair.as_bytes()).next())
+        .find(|(name, _)| name == "oe")?;
     if !(1..=10).contains(&value.len()) {
         return None;
     }
@@ -56,6 +61,8 @@ mod tests {
             assert_eq!(end(bad), None, "{bad}");
         }
         assert_eq!(end("a=1&%6fe=68%41%31B2C3"), Some(0x68A1_B2C3));
+        assert_eq!(end("oe2=1&o%65=68A1B2C3&oe=1"), Some(0x68A1_B2C3));
+        assert_eq!(end("oe&oe=68A1B2C3"), None, "the first counts");
         assert_eq!(end("oe=68A1B2C3#oe=1"), Some(0x68A1_B2C3));
         for bad in ["not a url", "x.jpg?oe=68A1B2C3", "https://a.example/x.jpg#?oe=68A1B2C3"] {
             assert_eq!(picture_expire_time(bad), None, "{bad}");
