@@ -164,7 +164,7 @@ impl Batch for ReadAccounts {
                     token_expire_time, token_refresh_time, last_token_fetch_time,
                     username, name, picture_url, biography, is_verified, profile_fetch_time
              from accounts
-             where account_id = any($1)",
+             where account_id = any((select $1::uuid[])::uuid[])",
             &ids
         )
         .fetch_all(connection)

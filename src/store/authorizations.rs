@@ -186,7 +186,7 @@ impl Batch for ReadAuthorizations {
                     failure_reason, failure_state_reason, outcome, claim_expire_time,
                     create_time, attempt_time, end_time
              from authorizations
-             where authorization_id = any($1)",
+             where authorization_id = any((select $1::uuid[])::uuid[])",
             &ids
         )
         .fetch_all(connection)

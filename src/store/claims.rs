@@ -84,7 +84,7 @@ impl Batch for Claims {
         let nows: Vec<OffsetDateTime> = claims.iter().map(|claim| claim.now).collect();
         let rows = sqlx::query!(
             r#"with wanted as (
-                   select * from unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::bool[],
+                   select * from unnest((select $1::uuid[]), $2::text[], $3::text[], $4::uuid[], $5::text[], $6::bool[],
                                         $7::bytea[], $8::bytea[], $9::text[], $10::uuid[], $11::timestamptz[],
                                         $12::timestamptz[], $13::timestamptz[])
                    with ordinality as w(authorization_id, app_id, user_id, account_id, scopes, transfer,
@@ -188,7 +188,7 @@ impl Batch for StoreShortLived {
             "with held as (
                  select a.authorization_id, w.sealed, w.expire_time, w.account_id
                  from authorizations a
-                 join unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::timestamptz[], $5::uuid[])
+                 join unnest((select $1::uuid[]), $2::uuid[], $3::bytea[], $4::timestamptz[], $5::uuid[])
                       as w(authorization_id, claim_id, sealed, expire_time, account_id)
                       using (authorization_id, claim_id)
                  where a.state = 'IN_PROGRESS'

@@ -54,6 +54,11 @@ pub trait Batch: Send + Sync + 'static {
     /// Answers the requests, in their order, with one statement. Must be safe to
     /// repeat with the same requests: when the reply to a commit is lost, nobody
     /// knows whether it happened.
+    ///
+    /// The first array goes through a subselect, `(select $1::uuid[])`, which hides
+    /// from Postgres how many rows the statement carries. It would take a plan made
+    /// for one row for cheaper than the one that is kept, and make it anew each time:
+    /// a sixth of what a lone read takes.
     fn run(
         connection: &mut PgConnection,
         requests: &[Self::Request],

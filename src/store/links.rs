@@ -126,7 +126,7 @@ impl Batch for Links {
         let nows: Vec<OffsetDateTime> = links.iter().map(|link| link.now).collect();
         let rows = sqlx::query!(
             r#"with wanted as (
-                   select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[],
+                   select * from unnest((select $1::uuid[]), $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[],
                                         $7::text[], $8::bool[], $9::text[], $10::bytea[], $11::timestamptz[],
                                         $12::text[], $13::text[], $14::text[], $15::text[], $16::bool[],
                                         $17::timestamptz[], $18::timestamptz[], $19::timestamptz[],

@@ -138,7 +138,7 @@ impl Batch for Claims {
         let nows: Vec<OffsetDateTime> = claims.iter().map(|claim| claim.now).collect();
         let rows = sqlx::query!(
             r#"with wanted as (
-                   select * from unnest($1::uuid[], $2::text[], $3::bool[], $4::timestamptz[], $5::float8[],
+                   select * from unnest((select $1::uuid[]), $2::text[], $3::bool[], $4::timestamptz[], $5::float8[],
                                         $6::timestamptz[])
                    with ordinality as w(account_id, app_id, due, dies_before, lease, now, n)
                ), free as (

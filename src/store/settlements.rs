@@ -162,7 +162,7 @@ impl Batch for Settlements {
         let nows: Vec<OffsetDateTime> = all().map(|s| s.now).collect();
         sqlx::query_scalar!(
             r#"with wanted as (
-                   select * from unnest($1::uuid[], $2::int8[], $3::text[], $4::bytea[], $5::timestamptz[],
+                   select * from unnest((select $1::uuid[]), $2::int8[], $3::text[], $4::bytea[], $5::timestamptz[],
                                         $6::text[], $7::timestamptz[], $8::text[], $9::timestamptz[], $10::int4[],
                                         $11::bool[], $12::timestamptz[], $13::bool[], $14::text[], $15::text[],
                                         $16::text[], $17::text[], $18::bool[], $19::text[], $20::bool[],

@@ -78,7 +78,7 @@ impl Batch for FetchTokens {
         let nows: Vec<OffsetDateTime> = fetches.iter().map(|fetch| fetch.now).collect();
         let rows = sqlx::query!(
             r#"with wanted as (
-                   select * from unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::text[],
+                   select * from unnest((select $1::uuid[]), $2::text[], $3::text[], $4::timestamptz[], $5::text[],
                                         $6::text[], $7::text[], $8::timestamptz[])
                    with ordinality as w(account_id, app_id, user_id, good_until, required_scopes, caller,
                                         purpose, now, n)

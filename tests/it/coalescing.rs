@@ -6,9 +6,11 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use sqlx::{Connection as _, PgConnection};
+use threads_identity::ids::AccountId;
 use threads_identity::metrics::Metrics;
 use threads_identity::postgres::scratch::Database;
 use threads_identity::secret::DatabaseUrl;
+use threads_identity::store::accounts::ReadAccounts;
 use threads_identity::store::coalescer::{Batch, Coalescer};
 use threads_identity::store::{StoreError, connect_options};
 use tokio::sync::Semaphore;
@@ -238,4 +240,31 @@ async fn a_connection_that_dies_is_replaced_before_anybody_notices() {
     let (written, ()) = tokio::join!(table.write(10, 10), killing);
     assert_eq!(written, Ok(10), "tried once more on a new connection");
     assert_eq!(table.replaced(), 6);
+}
+
+/// A thousand accounts, and what the planner wants to know of them.
+const THOUSAND: &str = "
+    insert into accounts (account_id, app_id, threads_user_id, user_id, state, state_reason, scopes,
+                          create_time, update_time, authorize_time)
+    select gen_random_uuid(), 'default', n::text, 'user', 'UNLINKED', 'UNLINKED_BY_CALLER', '', now(), now(), now()
+    from generate_series(1, 1000) n;
+    analyze accounts";
+
+#[tokio::test]
+async fn a_lone_read_is_planned_once() {
+    let database = database().await;
+    let mut connection = PgConnection::connect(database.url()).await.unwrap();
+    sqlx::raw_sql(THOUSAND).execute(&mut connection).await.unwrap();
+    let id: Uuid =
+        sqlx::query_scalar("select account_id from accounts").fetch_one(&mut connection).await.unwrap();
+    let plain = "select app_id from accounts where account_id = any($1)";
+    for _ in 0..20 {
+        let found = ReadAccounts::run(&mut connection, &[Box::from([AccountId(id)])]).await.unwrap();
+        assert!(found[0][0].is_some());
+        sqlx::query(plain).bind([id].as_slice()).execute(&mut connection).await.unwrap();
+    }
+    let kept = "select generic_plans from pg_prepared_statements where statement ~ 'from accounts\\s+where'
+                order by statement = $1";
+    let kept: Vec<i64> = sqlx::query_scalar(kept).bind(plain).fetch_all(&mut connection).await.unwrap();
+    assert_eq!(kept, [15, 0], "ours, and one that shows how many it asks for");
 }
