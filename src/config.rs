@@ -28,7 +28,7 @@ mod tls;
 mod watch;
 
 pub(crate) use apps::endpoint;
-pub use apps::is_app_id;
+pub use apps::{DEFAULT_APP, is_app_id, meant_app};
 pub use environment::is_mistyped;
 
 pub use callers::{CallerConfig, Role, TokenSubject, certificate_name};

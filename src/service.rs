@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::clock::Clock;
-use crate::config::{AppConfig, Config, Refresh, Retention, Watch};
+use crate::config::{AppConfig, Config, Refresh, Retention, Watch, meant_app};
 use crate::error::{Error, Result};
 use crate::flights::Flights;
 use crate::ids::{AccountId, AuthorizationId};
@@ -110,11 +110,7 @@ impl Service {
     /// The app that a name means; without one the only app, or the one named `default`.
     #[must_use]
     pub fn app(&self, name: Option<&str>) -> Option<&Arc<App>> {
-        match name {
-            Some(name) => self.apps.get(name),
-            None if self.apps.len() == 1 => self.apps.values().next(),
-            None => self.apps.get("default"),
-        }
+        self.apps.get(meant_app(name, self.apps.keys().map(String::as_str)))
     }
 
     /// Builds the service. Connects to nothing yet.

@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use super::progress::Progress;
 use super::{CommandResult, ConfigArgs, Variables, print};
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::{Config, Keys};
+use crate::config::{Config, Keys, meant_app};
 use crate::erasures::{BATCH, all_of_user, batch, distinct};
 use crate::ids::{AccountId, ThreadsUserId, USER_ID_MAX};
 use crate::sealing::Keyring;
@@ -22,8 +22,6 @@ use crate::store::{self, Pool, StoreError};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// The app that is meant unless one is named, or there is but one.
-const DEFAULT_APP: &str = "default";
 /// How many bad lines of a file are told.
 const TOLD_MAX: usize = 100;
 /// What an interruption or a failure leaves.
@@ -76,11 +74,7 @@ pub(super) async fn run(args: EraseArgs, variables: &Variables) -> CommandResult
     }
     let configured = Config::load(args.config.config.as_deref(), variables.iter().cloned());
     let apps: Vec<String> = configured.into_iter().flat_map(|config| config.apps).map(|app| app.id).collect();
-    let app = match (args.app.as_deref(), apps.as_slice()) {
-        (Some(named), _) => named,
-        (None, [only]) => only,
-        (None, _) => DEFAULT_APP,
-    };
+    let app = meant_app(args.app.as_deref(), apps.iter().map(String::as_str));
     if args.whom.replay.is_none() {
         require_app(&url, app, &apps).await?;
     }

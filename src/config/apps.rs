@@ -65,6 +65,17 @@ pub(crate) fn endpoint(base: &Url, path: &str) -> Url {
     url
 }
 
+/// The app that the environment describes, and that is meant where there are several
+/// and none is named.
+pub const DEFAULT_APP: &str = "default";
+
+/// The app that a name means; without one the only app of these, or the default one.
+#[must_use]
+pub fn meant_app<'a>(named: Option<&'a str>, mut ids: impl ExactSizeIterator<Item = &'a str>) -> &'a str {
+    let only = if ids.len() == 1 { ids.next() } else { None };
+    named.or(only).unwrap_or(DEFAULT_APP)
+}
+
 /// Whether an app can have this id.
 #[must_use]
 pub fn is_app_id(id: &str) -> bool {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use toml::{Table, Value};
 
+use super::DEFAULT_APP;
 use super::section::Problems;
 
 const PREFIX: &str = "THREADS_IDENTITY__";
@@ -89,7 +90,7 @@ pub(super) fn overlay(
             }
         }
         if !app.is_empty() {
-            app.insert("id".to_owned(), Value::String("default".to_owned()));
+            app.insert("id".to_owned(), Value::String(DEFAULT_APP.to_owned()));
             table.insert("apps".to_owned(), Value::Array(vec![Value::Table(app)]));
         }
     }

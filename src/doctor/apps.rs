@@ -3,7 +3,7 @@
 use url::Url;
 
 use super::Report;
-use crate::config::{AppConfig, Config};
+use crate::config::{AppConfig, Config, meant_app};
 
 /// Where the hosted callback is, behind the public URL.
 const CALLBACK: &str = "/api/auth/callback/threads";
@@ -109,8 +109,8 @@ fn is_hosted(config: &Config, app: &AppConfig, url: &Url) -> bool {
     let Some(path) = url.path().strip_prefix(base) else { return false };
     let path = path.trim_end_matches('/');
     let named = path.strip_prefix(CALLBACK).and_then(|rest| rest.strip_prefix('/'));
-    let is_means = path == CALLBACK && (config.apps.len() == 1 || app.id == "default");
-    (is_means || named == Some(app.id.as_str()))
+    let meant = meant_app(None, config.apps.iter().map(|app| app.id.as_str()));
+    ((path == CALLBACK && app.id == meant) || named == Some(app.id.as_str()))
         && (config.server.public_url.is_none() || is_own_host(config, url))
 }
 
