@@ -39,7 +39,8 @@ const TERMINAL_LINE_MAX: usize = 4095;
 pub(super) struct LinkArgs {
     /// The user to link to, as the backend names it.
     user: String,
-    /// Ask for renewed consent for this account of the user, and accept no other.
+    /// Ask for renewed consent for this account of the user, and accept no other. Name
+    /// with --scope again what the account has and the app does not ask for by itself.
     #[arg(long, value_name = "ACCOUNT_ID", conflicts_with = "transfer")]
     account: Option<String>,
     /// Take the account over if it is another user's. The caller needs the role

@@ -82,24 +82,30 @@ impl Backend {
     /// Where to send the browser to link an account to the session's user; with an
     /// account, to consent for it again.
     pub(super) async fn link(&self, session: &Session, account_id: Option<&str>) -> Result<String, Status> {
+        // What a consent asks for takes the place of what the account had: ask for that, too.
+        let scopes = match account_id {
+            Some(account_id) => self.account(session, account_id).await?.scopes,
+            None => Vec::new(),
+        };
         let link = Link {
             user_id: session.user_id.clone(),
             session_binding: Some(session.binding()),
             account_id: account_id.map(str::to_owned),
             ..Link::default()
         };
-        self.create(Flow::Link(link), &self.linked).await
+        self.create(Flow::Link(link), scopes, &self.linked).await
     }
 
     /// Where to send the browser to sign in.
     pub(super) async fn sign_in(&self, session: &Session) -> Result<String, Status> {
         let sign_in = SignIn { session_binding: session.binding() };
-        self.create(Flow::SignIn(sign_in), &self.signed_in).await
+        self.create(Flow::SignIn(sign_in), Vec::new(), &self.signed_in).await
     }
 
-    async fn create(&self, flow: Flow, return_to: &str) -> Result<String, Status> {
+    async fn create(&self, flow: Flow, scopes: Vec<String>, return_to: &str) -> Result<String, Status> {
         let request = CreateAuthorizationUrlRequest {
             flow: Some(flow),
+            scopes,
             return_to: Some(return_to.to_owned()),
             ..CreateAuthorizationUrlRequest::default()
         };

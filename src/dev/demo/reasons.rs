@@ -123,7 +123,7 @@ const TELLINGS: &[(&[&str], Telling)] = &[
             status: StatusCode::CONFLICT,
             heading: "Threads asks for your consent again",
             text: "Threads no longer takes what you once allowed. Allow it again, and all is as before.",
-            aside: "Only the person can mend this: create an authorization URL with `account_id`.",
+            aside: "Only the person can mend this: create an authorization URL with `account_id` and the account's `scopes`.",
         },
     ),
     (
