@@ -1,12 +1,15 @@
-//! `serve` and the way to Threads: which certificates it believes, and that no
-//! variable of the environment leads it elsewhere.
+//! `serve` and the ways out of it: which certificates it believes, and that nothing
+//! that it is told, by whomever, leads it elsewhere.
 
 use std::fs;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use prost::Message as _;
+use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use threads_identity::proto::DESCRIPTORS;
 use threads_identity::proto::v1::authorization_service_client::AuthorizationServiceClient;
 use threads_identity::proto::v1::complete_authorization_request::{Answer, Parameters, parameters};
 use threads_identity::proto::v1::profile_service_client::ProfileServiceClient;
@@ -18,6 +21,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tonic::{Code, Status};
 
+use crate::raw::{framed, methods};
 use crate::run::database;
 use crate::serve::{Service, Setting};
 use crate::siege::{Siege, refused, user};
@@ -254,4 +258,58 @@ async fn nothing_is_unpacked() {
         assert!(asked.load(Ordering::Relaxed) > 0, "{encoding}");
     }
     assert_eq!(asked.load(Ordering::Relaxed), ENCODINGS.len(), "each code was sent once");
+}
+
+/// A message for each text of a request and of the messages inside, with this in it.
+fn with_text(form: &MessageDescriptor, text: &str) -> Vec<DynamicMessage> {
+    let mut messages = Vec::new();
+    let mut add = |field: &FieldDescriptor, value: Value| {
+        let mut message = DynamicMessage::new(form.clone());
+        let value = if field.is_list() { Value::List(vec![value]) } else { value };
+        message.set_field(field, value);
+        messages.push(message);
+    };
+    for field in form.fields() {
+        match field.kind() {
+            Kind::String => add(&field, Value::String(text.to_owned())),
+            Kind::Message(inner) if !inner.full_name().starts_with("google.protobuf.") => {
+                for inner in with_text(&inner, text) {
+                    add(&field, Value::Message(inner));
+                }
+            }
+            _ => {}
+        }
+    }
+    messages
+}
+
+/// T30: an address in any field of any request, and in headers, leads nowhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_field_leads_the_service_anywhere() {
+    let siege = Siege::new("intrusions-addresses").await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let trap = format!("http://{}/", listener.local_addr().unwrap());
+    let pool = DescriptorPool::decode(DESCRIPTORS).unwrap();
+    let key = siege.key();
+    let mut headers = vec![("authorization", key.as_str())];
+    headers.extend(
+        ["referer", "origin", "x-forwarded-host", "x-original-url"].map(|name| (name, trap.as_str())),
+    );
+    let mut tried = 0;
+    for path in methods() {
+        let (service, name) = path.trim_start_matches('/').split_once('/').unwrap();
+        let service = pool.get_service_by_name(service).unwrap();
+        let method = service.methods().find(|method| method.name() == name).unwrap();
+        for text in [trap.as_str(), "http://169.254.169.254/latest/meta-data/", "file:///etc/passwd"] {
+            for message in with_text(&method.input(), text) {
+                // Taken or refused: it only must not be followed.
+                let _ = siege.called(&path, &headers, framed(&message.encode_to_vec())).await;
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 90, "{tried}");
+    let came = tokio::time::timeout(std::time::Duration::from_millis(200), listener.accept()).await;
+    assert!(came.is_err(), "somebody came to the listener");
+    assert_eq!(siege.controls.ledger().len(), 0, "Threads was asked for nothing");
 }

@@ -20,6 +20,7 @@ use threads_identity::simulator::{Controls, Decision, Endpoint};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use crate::raw;
 use crate::run::{database, sha256};
 use crate::serve::{Service, Setting};
 
@@ -42,6 +43,16 @@ pub struct Siege {
 impl Siege {
     pub async fn new(name: &str) -> Self {
         Self::with(name, "").await
+    }
+
+    /// What a call with these headers comes to.
+    pub async fn called(&self, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Result<(), Status> {
+        raw::call(self.service.grpc, path, headers, body).await.result()
+    }
+
+    /// The `authorization` of its caller.
+    pub fn key(&self) -> String {
+        format!("Bearer {}", self.setting.key)
     }
 
     /// The same with these lines in its configuration.
