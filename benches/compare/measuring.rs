@@ -293,7 +293,7 @@ impl Run<'_> {
         let large = self.ground.large.as_ref().unwrap();
         let of = |accounts| bound(&self.ground.calls.among(accounts), Calls::get_profile);
         let sides = [(large, of(self.plan.accounts)), (&self.ground.ours, of(ACCOUNTS))];
-        // Postgres' memory is filled by what is read.
+        // Then what is read lies in memory, that of Postgres or of the system.
         self.ground.turns(&sides[..1], AT_ONCE, 1, FILLING).await;
         let turns = self.turns(&sides, AT_ONCE).await;
         let what = format!("GetProfile among {} accounts", self.plan.accounts);

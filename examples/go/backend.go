@@ -133,9 +133,10 @@ func (b *Backend) unlink(w http.ResponseWriter, h here) error {
 	if err != nil {
 		return err
 	}
-	if _, err := Patiently(ctx, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, b.Identity.Unlink(ctx, account, h.session.UserID)
-	}); err != nil {
+	_, err = Patiently(ctx, func(ctx context.Context) (*pb.Account, error) {
+		return b.Identity.Unlink(ctx, account, h.session.UserID)
+	})
+	if err != nil {
 		return err
 	}
 	h.session.Account = ""

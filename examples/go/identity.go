@@ -149,10 +149,11 @@ func (i *Identity) Account(ctx context.Context, accountID, userID string) (*pb.A
 	return got.GetAccount(), AsError(err)
 }
 
-// Unlink ends a link; its token and profile are destroyed at once.
-func (i *Identity) Unlink(ctx context.Context, accountID, userID string) error {
-	_, err := i.accounts.UnlinkAccount(ctx, &pb.UnlinkAccountRequest{AccountId: accountID, UserId: userID})
-	return AsError(err)
+// Unlink ends a link; its token and profile are destroyed at once. It answers with
+// the account, which is unlinked now.
+func (i *Identity) Unlink(ctx context.Context, accountID, userID string) (*pb.Account, error) {
+	unlinked, err := i.accounts.UnlinkAccount(ctx, &pb.UnlinkAccountRequest{AccountId: accountID, UserId: userID})
+	return unlinked.GetAccount(), AsError(err)
 }
 
 // ListAccounts lists every account of the app that is linked.
